@@ -1,0 +1,1 @@
+"""The ground floor: settings, registry, artefacts, lineage, errors, files, seeds, machine, log. No torch, no numpy."""

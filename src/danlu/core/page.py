@@ -1,0 +1,115 @@
+"""A report page: one HTML file with nothing outside it, readable without scripts, in light and dark.
+
+Charts are matplotlib figures kept as SVG whose text stays text, so Chinese labels use the reader's own fonts.
+"""
+
+import html
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from danlu.core import files
+
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1c1f24;--paper:#fff;--line:#d8dce2;--soft:#f4f5f7;--accent:#b5432a}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e8eb;--paper:#15171a;--line:#363b42;--soft:#1e2126;--accent:#ef8a6c}}
+body{font:16px/1.6 system-ui,-apple-system,"Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif;color:var(--ink);
+background:var(--paper);max-width:62rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.2rem;margin-top:2.2rem;border-bottom:1px solid var(--line)}
+table{border-collapse:collapse;font-size:.9rem;margin:.8rem 0;display:block;overflow-x:auto}
+td,th{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+td.n{text-align:right;font-variant-numeric:tabular-nums}th{background:var(--soft)}
+pre,code{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.85rem}
+pre{background:var(--soft);padding:.7rem;overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}
+figure{margin:1rem 0}figure svg{max-width:100%;height:auto;background:#fff;border-radius:4px}
+figcaption,.small{color:#7a828c;font-size:.85rem}.facts{display:flex;flex-wrap:wrap;gap:.6rem;margin:1rem 0}
+.facts div{background:var(--soft);border-left:3px solid var(--accent);padding:.4rem .8rem}
+.facts b{display:block;font-size:1.15rem}
+summary{cursor:pointer;color:var(--accent)}
+"""
+
+
+class Page:
+    """Collects the parts of a report in reading order; every text is escaped."""
+
+    def __init__(self, title: str, subtitle: str = "", language: str = "en"):
+        self.title, self.language = title, language
+        self._parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="small">{html.escape(subtitle)}</p>' if subtitle else ""]
+
+    def heading(self, text: str) -> None:
+        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+
+    def text(self, text: str) -> None:
+        """A paragraph."""
+        self._parts.append(f"<p>{html.escape(text)}</p>")
+
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        """A row of headline figures."""
+        cells = "".join(f"<div><b>{html.escape(_show(value))}</b>{html.escape(name)}</div>" for name, value in facts.items())
+        self._parts.append(f'<div class="facts">{cells}</div>')
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """A table; numbers stand right."""
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+        body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
+        self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+    def code(self, text: str) -> None:
+        """Text as it is, in a fixed-width face."""
+        self._parts.append(f"<pre>{html.escape(text)}</pre>")
+
+    def fold(self, title: str, text: str) -> None:
+        """Long text behind a click."""
+        self._parts.append(f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>")
+
+    def markup(self, trusted: str) -> None:
+        """HTML made by our own code, with every foreign text in it already escaped."""
+        self._parts.append(trusted)
+
+    def figure(self, figure: Any, caption: str = "") -> None:
+        """A matplotlib figure as inline SVG. The caption is also its text for those who cannot see it."""
+        import matplotlib as mpl
+
+        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "danlu"}):
+            buffer = io.StringIO()
+            figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+        svg = buffer.getvalue()
+        svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{html.escape(caption)}"', 1)
+        self._parts.append(f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>")
+
+    def render(self) -> str:
+        """The whole page."""
+        return (
+            f'<!doctype html>\n<html lang="{self.language}"><head><meta charset="utf-8">'
+            f'<meta name="viewport" content="width=device-width,initial-scale=1">'
+            f"<title>{html.escape(self.title)}</title><style>{_STYLE}</style></head><body>\n"
+            + "\n".join(part for part in self._parts if part)
+            + "\n</body></html>\n"
+        )
+
+
+def write_report(folder: Path, page: Page, data: Mapping[str, Any]) -> None:
+    """`report.html` for people and `report.json` with the same figures for programs."""
+    files.write_text(folder / "report.html", page.render())
+    files.write_text(folder / "report.json", json.dumps(data, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+def new_figure(width: float = 8.0, height: float = 3.2, columns: int = 1) -> Any:
+    """A matplotlib figure and its axes, made without touching any global or display state."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns)
+
+
+def _cell(value: Any) -> str:
+    kind = ' class="n"' if isinstance(value, int | float) and not isinstance(value, bool) else ""
+    return f"<td{kind}>{html.escape(_show(value))}</td>"
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

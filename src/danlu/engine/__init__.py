@@ -1,0 +1,1 @@
+"""Generation: decoding state, samplers, and the model as people use it."""

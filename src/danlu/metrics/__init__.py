@@ -1,0 +1,1 @@
+"""What is measured about text and models: plain functions on numbers and strings. No torch here."""

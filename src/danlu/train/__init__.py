@@ -1,0 +1,1 @@
+"""One loop for every objective: batches, optimisers, schedules, budget, checkpoints, guard, watchers."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from danlu.core.errors import BadSettings, DanluError, UnknownName, nearest
+from danlu.core.errors import BadSettings, DanluError, UnknownName
 from danlu.stages import STAGES
 
 _ORDER = ("quickstart", "prepare", "tokenizer", "pretrain", "finetune", "align", "evaluate", "explain", "compress", "export",
@@ -67,14 +67,12 @@ def _dispatch(words: list[str]) -> int:
 
 def _run(name: str, rest: list[str]) -> int:
     from danlu.core import log
-    from danlu.core.settings import load, read_recipe
+    from danlu.core.settings import load, override, read_recipe
     from danlu.stages import settings_of
 
     kind = settings_of(name)
     flags, common = parse(kind, rest)
     tree: dict[str, Any] = read_recipe(Path(common["recipe"])) if "recipe" in common else {}
-    from danlu.core.settings import override
-
     for dotted, value in flags:
         override(tree, dotted, value)
     config = load(kind, tree, f"danlu {name}")
@@ -213,8 +211,6 @@ def stage_help(name: str) -> str:
     lines.append("\nOther things that a `.name` can be have their own settings: danlu list SHELF NAME.")
     return "\n".join(lines)
 
-
-__all__ = ["main", "nearest", "overview", "parse", "stage_help"]
 
 if __name__ == "__main__":
     sys.exit(main())

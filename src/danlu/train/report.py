@@ -1,0 +1,193 @@
+"""The report of a training run: one self-contained page from the run's event log, while it goes or when it is done.
+
+Curves, samples over time, token ledger, what the guard did, settings, machine, lineage.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from danlu.core import log
+from danlu.core.lineage import Input
+from danlu.core.machine import describe
+from danlu.core.page import Page, new_figure, write_report
+from danlu.core.units import count, duration, size
+
+Events = list[dict[str, Any]]
+
+
+def write(
+    run: Path, folder: Path, *, title: str = "Training run", settings: Mapping[str, Any] | None = None,
+    ledger: Mapping[str, Any] | None = None, inputs: Sequence[Input] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Write `report.html` and `report.json` into `folder` from the events of a run folder; returns the figures."""
+    events = by_kind(run)
+    figures = headline(events)
+    page = Page(title, f"{run.name}: {len(events['step'])} logged steps")
+    page.facts(_facts(figures))
+    add_plan(page, events["plan"])
+    add_curves(page, events)
+    add_samples(page, events["sample"])
+    _add_guard(page, events["guard"])
+    if ledger:
+        page.heading("Token ledger")
+        add_ledger(page, ledger)
+    if inputs:
+        page.heading("Made from")
+        page.table(["role", "id", "path"], [(source.role, source.id, source.path) for source in inputs])
+    page.heading("Settings and machine")
+    if settings:
+        page.fold("All settings", json.dumps(settings, ensure_ascii=False, indent=2, default=str))
+    page.fold("Machine", json.dumps(describe(), ensure_ascii=False, indent=2))
+    write_report(folder, page, {**figures, "settings": settings or {}, "ledger": ledger or {}, "machine": describe()})
+    return figures
+
+
+def by_kind(run: Path) -> dict[str, Events]:
+    """Events of a run grouped by kind. Steps done twice (after a resume) count once, by their last record."""
+    grouped: dict[str, Events] = {kind: [] for kind in ("plan", "step", "heldout", "sample", "guard", "checkpoint")}
+    for event in log.read_events(run / "events.jsonl"):
+        grouped.setdefault(event["kind"], []).append(event)
+    for kind in ("step", "heldout"):
+        grouped[kind] = sorted({event["step"]: event for event in grouped[kind]}.values(), key=lambda event: event["step"])
+    return grouped
+
+
+def headline(events: Mapping[str, Events]) -> dict[str, Any]:
+    """The figures that matter first; keys absent where the run has not measured them."""
+    steps, heldout = events["step"], events["heldout"]
+    found: dict[str, Any] = {}
+    if steps:
+        last = steps[-1]
+        found |= {
+            "steps": last["step"],
+            "tokens": last.get("tokens"),
+            "train_loss": last.get("loss"),
+            "seconds": last.get("seconds"),
+        }
+        rates = [event["tokens_per_s"] for event in steps if event.get("tokens_per_s")]
+        found["tokens_per_s"] = statistics.median(rates) if rates else None
+        uses = [event["mfu"] for event in steps if event.get("mfu")]
+        found["mfu"] = statistics.median(uses) if uses else None
+        found["memory_bytes"] = max((event.get("memory_bytes") or 0 for event in steps), default=0) or None
+    if heldout:
+        best = min(heldout, key=lambda event: event["loss"])
+        found |= {"heldout_loss": heldout[-1]["loss"], "bits_per_byte": heldout[-1].get("bits_per_byte")}
+        found |= {"best_step": best["step"], "best_heldout_loss": best["loss"]}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def add_plan(page: Page, plans: Events) -> None:
+    """What the budget chose and why."""
+    reasons = [reason for plan in plans[-1:] for reason in plan.get("reasons", ())]
+    if reasons:
+        page.heading("What was chosen, and why")
+        page.code("\n".join(reasons))
+
+
+def add_curves(page: Page, events: Mapping[str, Events]) -> None:
+    """Loss against tokens, held-out bits per byte against time, and how the machine was used."""
+    steps, heldout = events["step"], events["heldout"]
+    if len(steps) < 2:
+        page.text("Too few steps were logged for curves.")
+        return
+    page.heading("Curves")
+    figure, (left, right) = new_figure(10, 3.4, columns=2)
+    tokens = [event["tokens"] for event in steps]
+    losses = [event["loss"] for event in steps]
+    left.plot(tokens, losses, color="#c9b8b2", linewidth=0.8, label="each logged step")
+    left.plot(tokens, smooth(losses), color="#b5432a", label="smoothed")
+    if heldout:
+        left.plot([event["tokens"] for event in heldout], [event["loss"] for event in heldout], "o-", color="#20558a",
+                  markersize=4, label="held out")  # fmt: skip
+        scores = [event for event in heldout if event.get("bits_per_byte")]
+        right.plot(
+            [event["seconds"] for event in scores],
+            [event["bits_per_byte"] for event in scores],
+            "o-",
+            color="#20558a",
+            markersize=4,
+        )
+        if len(scores) >= 2:
+            right.annotate(f"{scores[-1]['bits_per_byte']:.3f}", (scores[-1]["seconds"], scores[-1]["bits_per_byte"]),
+                           textcoords="offset points", xytext=(-6, 8), ha="right")  # fmt: skip
+    left.set(xlabel="tokens trained on", ylabel="loss, nats per token", ylim=_window(losses))
+    left.legend(frameon=False)
+    right.set(xlabel="seconds of training", ylabel="held-out bits per byte")
+    page.figure(figure, "Loss on training and held-out text, and held-out bits per byte against time. Lower is better.")
+    figure, axes = new_figure(10, 2.4, columns=3)
+    for axis, (key, label) in zip(
+        axes, (("lr", "learning rate"), ("grad_norm", "gradient norm"), ("tokens_per_s", "tokens per second"))
+    ):
+        pairs = [(event["step"], event[key]) for event in steps if event.get(key) is not None and math.isfinite(event[key])]
+        axis.plot([step for step, _ in pairs], [value for _, value in pairs], color="#5a6b3b", linewidth=0.9)
+        axis.set(xlabel="step", ylabel=label)
+    page.figure(figure, "Learning rate, gradient norm and speed by step.")
+
+
+def add_samples(page: Page, samples: Events) -> None:
+    """What the model wrote as it learned: first, middle and last in full, the others folded."""
+    if not samples:
+        return
+    page.heading("Samples while it learned")
+    shown = {0, len(samples) // 2, len(samples) - 1}
+    for index, sample in enumerate(samples):
+        text = f"{sample['prompt']}{sample['text']}"
+        if index in shown:
+            page.text(f"Step {sample['step']}:")
+            page.code(text)
+        else:
+            page.fold(f"Step {sample['step']}", text)
+
+
+def add_ledger(page: Page, ledger: Mapping[str, Any]) -> None:
+    """A ledger as tables: nested mappings become one table each."""
+    plain = {name: value for name, value in ledger.items() if not isinstance(value, Mapping | list)}
+    if plain:
+        page.table(["what", "amount"], plain.items())
+    for name, rows in ledger.items():
+        if isinstance(rows, Mapping) and rows and all(isinstance(row, Mapping) for row in rows.values()):
+            columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+            page.table([name, *columns], [(key, *(row.get(column, "") for column in columns)) for key, row in rows.items()])
+        elif isinstance(rows, Mapping):
+            page.table([name, "amount"], rows.items())
+
+
+def smooth(values: Sequence[float], weight: float = 0.9) -> list[float]:
+    """Exponential moving average with bias correction, skipping what is not finite.
+
+    >>> [round(value, 3) for value in smooth([4.0, 4.0, 2.0])]
+    [4.0, 4.0, 3.262]
+    """
+    mean, mass, result = 0.0, 0.0, []
+    for value in values:
+        if math.isfinite(value):
+            mean, mass = weight * mean + (1 - weight) * value, weight * mass + 1 - weight
+        result.append(mean / mass if mass else math.nan)
+    return result
+
+
+def _facts(figures: Mapping[str, Any]) -> dict[str, str]:
+    words = {
+        "bits_per_byte": ("bits per byte, held out", lambda value: f"{value:.4f}"),
+        "heldout_loss": ("nats per token, held out", lambda value: f"{value:.4f}"),
+        "tokens": ("tokens trained on", count), "steps": ("steps", str), "seconds": ("training time", duration),
+        "tokens_per_s": ("tokens per second", count), "mfu": ("of the matmul peak", lambda value: f"{value:.0%}"),
+        "memory_bytes": ("peak memory", size),
+    }  # fmt: skip
+    return {label: show(figures[name]) for name, (label, show) in words.items() if name in figures}
+
+
+def _add_guard(page: Page, guards: Events) -> None:
+    if guards:
+        page.heading("Guard")
+        columns = ("step", "reason", "action", "culprit")
+        page.table(columns, [[event.get(column) for column in columns] for event in guards])
+
+
+def _window(losses: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    finite = sorted(loss for loss in losses if math.isfinite(loss))
+    return (finite[0] - 0.1, finite[-max(len(finite) // 50, 1)] + 0.1) if finite else (None, None)

@@ -78,8 +78,8 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float | i
     return spread([mine / other for mine, other in zip(ours, theirs, strict=True)])
 
 
-def save(name: str, *, claim: str, target: str, settings: Mapping[str, Any], figures: Any, versions: Mapping[str, Any] | None = None,
-         notes: str = "") -> Path:  # fmt: skip
+def save(name: str, *, claim: str, target: str, settings: Mapping[str, Any], figures: Any,
+         versions: Mapping[str, Any] | None = None, notes: str = "") -> Path:  # fmt: skip
     """Write benchmarks/results/NAME.json with everything needed to repeat and to judge."""
     path = RESULTS / f"{name}.json"
     record = {

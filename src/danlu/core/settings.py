@@ -63,7 +63,7 @@ class choice:
         try:
             thing = self.registry[str(value["name"])]
         except DanluError as unknown:
-            raise ValueError(str(unknown)) from None
+            raise ValueError(unknown.args[0]) from None
         return thing.Config(**{key: part for key, part in value.items() if key != "name"})
 
 
@@ -94,6 +94,8 @@ def _read(field: FieldInfo, value: Any) -> Any:
     if isinstance(value, Mapping) and "name" not in value and isinstance(field.default, Mapping | Named) and shelf(field):
         default = field.default if isinstance(field.default, Mapping) else field.default.model_dump()
         return {"name": default["name"], **value}
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], Flag) and value[0].startswith("["):
+        return yaml.load(value[0], _Yaml)  # noqa: S506  # a SafeLoader with one more float form
     if not isinstance(value, Flag):
         return value
     kinds = _kinds(field.annotation)

@@ -6,6 +6,7 @@ Charts are matplotlib figures kept as SVG whose text stays text, so Chinese labe
 import html
 import io
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ class Page:
         """A matplotlib figure as inline SVG. The caption is also its text for those who cannot see it."""
         import matplotlib as mpl
 
-        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "danlu"}):
+        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "danlu"}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's fonts draw the text, not ours
             buffer = io.StringIO()
             figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
         svg = buffer.getvalue()

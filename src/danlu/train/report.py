@@ -27,7 +27,7 @@ def write(
     events = by_kind(run)
     figures = headline(events)
     page = Page(title, f"{run.name}: {len(events['step'])} logged steps")
-    page.facts(_facts(figures))
+    page.facts(facts(figures))
     add_plan(page, events["plan"])
     add_curves(page, events)
     add_samples(page, events["sample"])
@@ -170,7 +170,8 @@ def smooth(values: Sequence[float], weight: float = 0.9) -> list[float]:
     return result
 
 
-def _facts(figures: Mapping[str, Any]) -> dict[str, str]:
+def facts(figures: Mapping[str, Any]) -> dict[str, str]:
+    """The headline figures in words, for the top of a page."""
     words = {
         "bits_per_byte": ("bits per byte, held out", lambda value: f"{value:.4f}"),
         "heldout_loss": ("nats per token, held out", lambda value: f"{value:.4f}"),

@@ -1,0 +1,46 @@
+"""AdamW: adaptive steps with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch.nn import Parameter
+
+from danlu.core.settings import Named
+from danlu.train.optimisers import OPTIMISERS
+from danlu.train.optimisers.roles import roles
+
+
+@OPTIMISERS.register
+class AdamW(torch.optim.AdamW):
+    """PyTorch's fused AdamW; matrices decay, tables and vectors do not."""
+
+    class Config(Named):
+        """Rates and memory of AdamW."""
+
+        name: Literal["adamw"] = "adamw"
+        learning_rate: float = Field(2e-3, gt=0)
+        """Peak rate for every parameter."""
+        beta1: float = Field(0.9, ge=0, lt=1)
+        """Memory of the mean gradient."""
+        beta2: float = Field(0.95, ge=0, lt=1)
+        """Memory of the squared gradient."""
+        epsilon: float = Field(1e-8, gt=0)
+        """Smallest divisor, in gradient units."""
+        weight_decay: float = Field(0.1, ge=0)
+        """Pull of matrices towards zero, a fraction per unit of rate."""
+
+    def __init__(self, config: Config, named_parameters: Iterable[tuple[str, Parameter]]):
+        found = roles(named_parameters)
+        groups = [
+            {"params": found.matrices, "weight_decay": config.weight_decay},
+            {"params": [*found.tables, *found.vectors], "weight_decay": 0.0},
+        ]
+        super().__init__(
+            [{**group, "base_lr": config.learning_rate} for group in groups if group["params"]],
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            eps=config.epsilon,
+            fused=True,
+        )

@@ -1,0 +1,44 @@
+"""Which rule fits which weight: hidden matrices, lookup tables (embeddings and heads), and vectors.
+
+Names decide, since they are the names on disk: a table's rows are looked up or scored one by one, so an
+update that mixes rows (Muon) suits hidden matrices only.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from torch.nn import Parameter
+
+_TABLE = re.compile(r"(^|[._])(embed\w*|emb|wte|wpe|lm_head|head|score|classifier)([._]|$)|^shared\.")
+
+
+@dataclass
+class Roles:
+    """Trainable parameters by what they do; each parameter appears once."""
+
+    matrices: list[Parameter] = field(default_factory=list)
+    tables: list[Parameter] = field(default_factory=list)
+    vectors: list[Parameter] = field(default_factory=list)
+
+
+def roles(named_parameters: Iterable[tuple[str, Parameter]]) -> Roles:
+    """Sort the parameters that want gradients; a tied head is its embedding and counts once.
+
+    >>> import torch
+    >>> found = roles([("model.embed_tokens.weight", Parameter(torch.zeros(7, 3))), ("q_proj.weight", Parameter(torch.zeros(5, 3)))])
+    >>> len(found.tables), len(found.matrices), len(found.vectors)
+    (1, 1, 0)
+    """
+    found, seen = Roles(), set()
+    for name, parameter in named_parameters:
+        if not parameter.requires_grad or id(parameter) in seen:
+            continue
+        seen.add(id(parameter))
+        if parameter.ndim < 2:
+            found.vectors.append(parameter)
+        elif _TABLE.search(name):
+            found.tables.append(parameter)
+        else:
+            found.matrices.append(parameter)
+    return found

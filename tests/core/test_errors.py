@@ -10,7 +10,9 @@ from danlu.core import errors
 from danlu.core.errors import DanluError, MissingExtra, UnknownName, nearest
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-CLASSES = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, DanluError) and kind is not DanluError]
+CLASSES = [
+    kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, DanluError) and kind is not DanluError
+]
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)

@@ -22,7 +22,9 @@ def three_generations(folder):
 
 
 def walk(path):
-    return [(depth, source.role if source else None, record.kind if record else None) for depth, source, record in lineage.trace(path)]
+    return [
+        (depth, source.role if source else None, record.kind if record else None) for depth, source, record in lineage.trace(path)
+    ]
 
 
 def test_the_walk_goes_back_to_the_raw_file_through_every_parent(tmp_path):

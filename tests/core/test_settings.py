@@ -164,7 +164,10 @@ def test_settings_survive_a_recipe_file(press, tmp_path):
 @given(
     st.fixed_dictionaries(
         {"fuel": st.text(max_size=5), "heat": st.floats(allow_nan=False, allow_infinity=False), "hours": st.integers()},
-        optional={"herbs": st.lists(st.text(max_size=3), max_size=3), "bellows": st.fixed_dictionaries({"strokes": st.integers(0)})},
+        optional={
+            "herbs": st.lists(st.text(max_size=3), max_size=3),
+            "bellows": st.fixed_dictionaries({"strokes": st.integers(0)}),
+        },
     )
 )
 def test_any_settings_survive_their_own_record(tree):
@@ -174,7 +177,12 @@ def test_any_settings_survive_their_own_record(tree):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("[1, 2]", "expected `key: value` lines"), ("a: [", "is not YAML"), ("\tb", "is not YAML"), ("!!python/none x", "is not YAML")],
+    [
+        ("[1, 2]", "expected `key: value` lines"),
+        ("a: [", "is not YAML"),
+        ("\tb", "is not YAML"),
+        ("!!python/none x", "is not YAML"),
+    ],
 )
 def test_a_recipe_that_is_none_is_refused(tmp_path, text, said):
     (tmp_path / "r.yaml").write_text(text)

@@ -9,7 +9,9 @@ from danlu.core.settings import Settings
 from danlu.core.units import Budget, Bytes, count, duration, size
 
 
-@given(st.builds(Budget, st.floats(1e-3, 1e20).map(lambda x: float(f"{x:.12g}")), st.sampled_from(["seconds", "tokens", "flops"])))
+@given(
+    st.builds(Budget, st.floats(1e-3, 1e20).map(lambda x: float(f"{x:.12g}")), st.sampled_from(["seconds", "tokens", "flops"]))
+)
 def test_a_budget_survives_being_written_and_read(budget):
     assert Budget.parse(str(budget)) == budget
 
@@ -17,11 +19,11 @@ def test_a_budget_survives_being_written_and_read(budget):
 @pytest.mark.parametrize(
     ("text", "amount", "unit"),
     [
-        ("90", None, None), ("90s", 90, "seconds"), ("3m", 180, "seconds"), ("2h", 7200, "seconds"), ("1.5 hours", 5400, "seconds"),
+        ("90s", 90, "seconds"), ("3m", 180, "seconds"), ("2h", 7200, "seconds"), ("1.5 hours", 5400, "seconds"),
         ("1d", 86400, "seconds"), ("20min", 1200, "seconds"), ("400k tokens", 4e5, "tokens"), ("400ktokens", 4e5, "tokens"),
         ("5 tokens", 5, "tokens"), ("500M tokens", 5e8, "tokens"), ("2b tokens", 2e9, "tokens"), ("1e16 flops", 1e16, "flops"),
-        ("1e16flops", 1e16, "flops"), ("3 pflops", 3e15, "flops"), ("0m", None, None), ("-3m", None, None), ("", None, None),
-        ("three minutes", None, None), ("3 parsecs", None, None), ("1e999s", None, None),
+        ("1e16flops", 1e16, "flops"), ("3 pflops", 3e15, "flops"),
+        *((text, None, None) for text in ("90", "0m", "-3m", "", "three minutes", "3 parsecs", "1e999s")),
     ],
 )  # fmt: skip
 def test_budgets_as_people_write_them(text, amount, unit):

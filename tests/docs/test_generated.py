@@ -1,0 +1,24 @@
+"""The generated parts of the documentation are as fresh as what they are generated from."""
+
+import pytest
+
+from tools import benchmarks_table, reference, regions, scale
+
+
+@pytest.mark.parametrize("tool", [reference, benchmarks_table, scale], ids=lambda tool: tool.__name__)
+def test_generated_pages_are_fresh(tool):
+    stale = [str(path.relative_to(regions.ROOT)) for path, text in tool.pages().items() if path.read_text(encoding="utf-8") != text]
+    assert stale == [], "run: make pages"
+
+
+def test_every_setting_speaks_chinese_too():
+    assert reference.missing() == [], "add these to tools/zh_settings.yaml"
+
+
+def test_no_translation_outlives_its_text():
+    assert set(reference.translations()) - set(reference.texts()) == set()
+
+
+def test_a_page_without_the_region_is_refused():
+    with pytest.raises(ValueError, match="expected one region 'x', found 0"):
+        regions.filled("nothing here", "x", "text")

@@ -1,0 +1,1 @@
+"""Programs that write the generated parts of the documentation; `make pages` runs them, tests check that they were run."""

@@ -78,7 +78,7 @@ class CharacterTable:
                 f"{', ...' if len(names) > 10 else ''}. Train the tokenizer on text that holds them, or with unknown=bytes."
             )
         parts, done = [], 0
-        for at in strange:
+        for at in map(int, strange):
             parts += [found[done:at].astype(np.uint32), self._bytes.encode(text[at])]
             done = at + 1
         return np.concatenate([*parts, found[done:].astype(np.uint32)])

@@ -52,7 +52,7 @@ def resolve(pattern: str) -> str:
     """
     if pattern in PATTERNS:
         return PATTERNS[pattern]
-    import regex
+    import regex  # type: ignore[import-untyped]
 
     try:
         compiled = regex.compile(pattern)

@@ -8,8 +8,9 @@ Source: Sennrich et al. 2016 (arXiv:1508.07909), algorithm 1, on bytes.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 Pair = tuple[bytes, bytes]
 
@@ -35,7 +36,7 @@ def train(texts: Iterable[str], merges: int, pattern: str, byte_order: Sequence[
     while len(learned) < merges:
         found: Counter[Pair] = Counter()
         for piece, count in zip(pieces, counts.values(), strict=True):
-            for pair in zip(piece, piece[1:], strict=False):
+            for pair in pairwise(piece):
                 found[pair] += count
         if not found:
             break
@@ -75,7 +76,7 @@ def encode(text: str, merges: Sequence[Pair], pattern: str) -> list[bytes]:
     for piece in cut(text, pattern):
         parts = [piece[at : at + 1] for at in range(len(piece))]
         while len(parts) > 1:
-            first = min(zip(parts, parts[1:], strict=False), key=lambda pair: order.get(pair, len(order)))
+            first = min(pairwise(parts), key=lambda pair: order.get(pair, len(order)))
             if first not in order:
                 break
             parts = join(parts, first)

@@ -7,6 +7,7 @@ its bytes alone end in the two halves that the merge list names, both engines al
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 NO_RANK = 1 << 62
 
@@ -21,7 +22,7 @@ def halves(token: bytes, ranks: Mapping[bytes, int]) -> tuple[bytes, ...]:
     """
     parts = [token[at : at + 1] for at in range(len(token))]
     while len(parts) > 2:
-        found = [ranks.get(left + right, NO_RANK) for left, right in zip(parts, parts[1:], strict=False)]
+        found = [ranks.get(left + right, NO_RANK) for left, right in pairwise(parts)]
         lowest = min(found)
         if lowest == NO_RANK:
             break

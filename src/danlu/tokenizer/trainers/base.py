@@ -1,6 +1,8 @@
 """What the trainers share: their setting types and the texts they accept."""
 
+import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from danlu.core.errors import BadInput, NoUsableText, VocabularyTooLarge
 
@@ -49,3 +51,17 @@ def too_large(vocab_size: int, reached: int, text_bytes: int) -> VocabularyTooLa
         f"vocab_size {vocab_size} is more than this text allows: its {text_bytes:,} bytes support {reached:,} tokens, then "
         f"nothing is left to merge. Give more text, or --vocab_size {reached} or less (a useful size is far less), or auto."
     )
+
+
+def learn(model: Any, trainer: Any, texts: Iterable[str], pattern: str) -> dict[str, Any]:
+    """Train a model of the `tokenizers` library on byte-level pieces; its tokenizer.json as a tree."""
+    from tokenizers import Regex, Tokenizer, pre_tokenizers
+
+    learner = Tokenizer(model)
+    learner.pre_tokenizer = pre_tokenizers.Sequence([  # type: ignore[assignment]  # a setter wider than its getter
+        pre_tokenizers.Split(Regex(pattern), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])  # fmt: skip
+    learner.train_from_iterator(texts, trainer)
+    tree: dict[str, Any] = json.loads(learner.to_str())
+    return tree

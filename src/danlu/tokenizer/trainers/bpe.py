@@ -9,10 +9,10 @@ from typing import Literal
 
 from danlu.core.settings import Named
 from danlu.tokenizer import patterns, plain, proof
-from danlu.tokenizer.definition import DEFAULT_SPECIAL_TOKENS, byte_level_bpe, from_characters
+from danlu.tokenizer.definition import DEFAULT_SPECIAL_TOKENS, byte_characters, byte_level_bpe, from_characters
 from danlu.tokenizer.tokenizer import Tokenizer
 from danlu.tokenizer.trainers import TRAINERS
-from danlu.tokenizer.trainers.base import BYTES, Counted, room_for_merges, too_large
+from danlu.tokenizer.trainers.base import BYTES, Counted, learn, room_for_merges, too_large
 
 Merges = list[tuple[bytes, bytes]]
 _BUFFER_BYTES = 32 << 20
@@ -40,8 +40,9 @@ class ByteLevelBPE:
         wanted = room_for_merges(vocab_size, len(special_tokens))
         pattern = patterns.resolve(self.config.pattern)
         counted = Counted(texts)
-        learn = {"rustbpe": _rustbpe, "tokenizers": _tokenizers, "plain": _plain}[self.config.engine]
-        merges = learn(counted, wanted, pattern)
+        merges = {"rustbpe": _rustbpe, "tokenizers": _tokenizers, "plain": plain.train}[self.config.engine](
+            counted, wanted, pattern
+        )
         counted.require_text()
         if len(merges) < wanted:
             raise too_large(vocab_size, len(merges) + BYTES + len(special_tokens), counted.bytes)
@@ -74,22 +75,10 @@ def _buffer_texts(texts: Iterator[str], probe: int = 512) -> tuple[int, Iterator
 
 def _tokenizers(texts: Iterable[str], wanted: int, pattern: str) -> Merges:
     """The trainer of the `tokenizers` library; it breaks ties by another order of the bytes (see plain.py)."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers import models, trainers
 
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.Sequence([  # type: ignore[assignment]
-        pre_tokenizers.Split(Regex(pattern), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])  # fmt: skip
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    alphabet = list(byte_characters())
     trainer = trainers.BpeTrainer(vocab_size=wanted + BYTES, initial_alphabet=alphabet, show_progress=False, special_tokens=[])
-    learner.train_from_iterator(texts, trainer)
-    import json
-
-    pairs = json.loads(learner.to_str())["model"]["merges"]
+    pairs = learn(models.BPE(), trainer, texts, pattern)["model"]["merges"]
     split = [pair.split(" ") if isinstance(pair, str) else pair for pair in pairs]
     return [(from_characters(left) or b"", from_characters(right) or b"") for left, right in split]
-
-
-def _plain(texts: Iterable[str], wanted: int, pattern: str) -> Merges:
-    return plain.train(texts, wanted, pattern)

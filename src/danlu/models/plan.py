@@ -1,0 +1,18 @@
+"""How a model splits for many devices and little memory: its repeated blocks, found by structure.
+
+Single-device model code stays free of it: the launcher shards, checkpoints and compiles these blocks one by one.
+"""
+
+from torch import nn
+
+
+def blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The repeated layers of a model with their names, in order of depth; empty for a model without a list of layers.
+
+    A model's stack is its ModuleList that holds the most parameters.
+    """
+    lists = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part)]
+    if not lists:
+        return []
+    name, stack = max(lists, key=lambda pair: sum(parameter.numel() for parameter in pair[1].parameters()))
+    return [(f"{name}.{index}", block) for index, block in enumerate(stack)]

@@ -1,0 +1,57 @@
+"""Which rows a step trains on: step s takes the rows [s * R, (s + 1) * R) of the run, however many processes share them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from danlu.core.errors import BadSettings
+from danlu.data.pack import Packer, Row
+from danlu.objectives.base import Batch
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The micro-batches of one process.
+
+    rows: R, of a whole step over all processes. micro_rows: most rows at once in one process, by memory.
+    """
+
+    packer: Packer
+    rows: int
+    micro_rows: int
+    rank: int = 0
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rows < self.size:
+            raise BadSettings(
+                f"a step has {self.rows} rows, and {self.size} processes share it: some would have none. "
+                f"Use at most {self.rows} processes, or set --batch_rows {self.size} or more."
+            )
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches a step, the same in every process."""
+        share = -(-self.rows // self.size)
+        return min(-(-share // self.micro_rows), self.rows // self.size)
+
+    def step(self, step: int) -> list[Batch]:
+        """This process's share of a step, in order."""
+        return [make_batch([self.packer.served(number) for number in part]) for part in self.numbers(step)]
+
+    def numbers(self, step: int) -> Iterator[np.ndarray]:
+        """Row numbers of each micro-batch."""
+        mine = np.array_split(np.arange(step * self.rows, (step + 1) * self.rows), self.size)[self.rank]
+        yield from np.array_split(mine, self.micro_batches)
+
+
+def make_batch(rows: Sequence[Row]) -> Batch:
+    """Rows side by side."""
+    return Batch(
+        ids=torch.from_numpy(np.stack([row.ids for row in rows])),
+        targets=torch.from_numpy(np.stack([row.targets for row in rows])),
+        documents=torch.from_numpy(np.stack([row.documents for row in rows])),
+        origin=[row.origin for row in rows],
+    )

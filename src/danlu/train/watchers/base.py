@@ -1,0 +1,63 @@
+"""What a watcher is: something that looks on while a run goes and never changes what is learned.
+
+Events that watchers and the loop write to the log (`OUT.run/events.jsonl`), and that reports read; `step` counts the steps
+done when the event was written:
+
+- plan: reasons (lines of text), and every figure of the plan
+- step: step, tokens (targets so far), loss (nats a token), grad_norm (before clipping), lr, tokens_per_s, seconds (of the
+  run), memory_bytes (peak), mfu (part of the measured matmul peak; absent where none was measured)
+- heldout: step, tokens, loss (nats a token), bits_per_byte, seconds, documents, targets
+- sample: step, prompt, text
+- guard: step, reason, loss, grad_norm, action, culprit (file:line and document), culprit_loss
+- checkpoint: step, path
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from danlu.train.loop import Run
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """One step as it was: `step` steps are done now; `seconds` and `tokens` are of this step alone."""
+
+    step: int
+    loss: float
+    grad_norm: float
+    lr: float
+    tokens: int
+    seconds: float
+    sick: bool = False
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a stage lends to watchers; None where there is nothing to lend."""
+
+    heldout: Any = None
+    """Callable `(model-scoring function) -> figures`; see heldout.py."""
+    generate: Any = None
+    """Callable `(prompt, tokens, seed) -> text` with the model as it is now; None where the model is sharded."""
+    prompts: tuple[str, ...] = ()
+    """Openings of held-out documents."""
+    flops_per_token: float = 0.0
+    peak_flops: float = 0.0
+    """Measured matmul peak, FLOP/s; 0 where it was not measured."""
+
+
+class Watcher:
+    """Override what you need."""
+
+    def __init__(self, config: Any, tools: Tools):
+        self.config, self.tools = config, tools
+
+    def start(self, run: "Run") -> None:
+        """Before the first step of this attempt."""
+
+    def after_step(self, run: "Run", facts: StepFacts) -> None:
+        """After each step, in every process."""
+
+    def finish(self, run: "Run") -> None:
+        """After the last step."""

@@ -1,0 +1,110 @@
+"""A model folder opened for use: text in, text out, or logits for those who want to look inside."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from danlu.core.errors import NotAnArtifact, TokenizerMismatch
+from danlu.core.settings import load as check
+from danlu.engine.decode import Decoder, ModelDecoder
+from danlu.engine.generate import Writing, answer_room
+from danlu.engine.numpy_decode import NumpyDecoder, Prepared, prepare
+from danlu.engine.request import Sampling
+from danlu.models.base import CausalLM
+from danlu.models.weights import load_model
+from danlu.tokenizer.tokenizer import Tokenizer
+
+_PADDING = 64
+"""Model tables are often padded by some rows beyond the tokenizer's vocabulary, for even shapes."""
+
+
+def load(path: Path | str, device: str | None = None) -> "Model":
+    """Open a model folder, made here or anywhere, on `device` (left out: a GPU where there is one).
+
+    Raises NotAnArtifact, UnsupportedModel, DamagedWeights or TokenizerMismatch.
+    """
+    path = Path(path)
+    if not (path / "config.json").is_file():
+        found = "there is no such folder" if not path.exists() else "it holds no config.json"
+        raise NotAnArtifact(
+            f"{path} is not a model folder: {found}. Give the --out of `danlu pretrain`, or a Hugging Face model."
+        )
+    tokenizer = Tokenizer.open(path)
+    model = load_model(path).eval()
+    check_vocabulary(path, model.output_weight.size(0), tokenizer.vocab_size)
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Model(model.to(place), tokenizer, path, _ends(path, tokenizer))
+
+
+def check_vocabulary(path: Path, model_size: int, tokenizer_size: int) -> None:
+    """Raise TokenizerMismatch unless the model embeds the tokenizer's vocabulary, a little padding allowed."""
+    padding = max(_PADDING, tokenizer_size // 256)
+    if not tokenizer_size <= model_size <= tokenizer_size + padding:
+        raise TokenizerMismatch(
+            f"{path}: the model embeds {model_size} tokens but tokenizer.json defines {tokenizer_size}. "
+            f"Use the tokenizer that was saved with the model."
+        )
+
+
+def _ends(path: Path, tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids that end an answer: the tokenizer's and those of generation_config.json."""
+    place = path / "generation_config.json"
+    said = json.loads(place.read_text(encoding="utf-8")).get("eos_token_id") if place.is_file() else None
+    listed = said if isinstance(said, list) else [said]
+    return frozenset(token for token in [tokenizer.eos_id, *listed] if token is not None)
+
+
+@dataclass
+class Model:
+    """An opened model. `model` is the torch module, `tokenizer` its tokenizer."""
+
+    model: CausalLM
+    tokenizer: Tokenizer
+    path: Path
+    ends: frozenset[int] = frozenset()
+    fast: bool = True
+    """Decode through prepared NumPy weights where the family allows it; off, always through the torch module."""
+    _prepared: Prepared | None = field(default=None, repr=False)
+
+    @property
+    def context(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return int(self.model.config.context)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a prompt: the token that begins a document, where there is one, then the text. Special tokens stay text."""
+        begin = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
+        return [*begin, *self.tokenizer.encode(text)]
+
+    def generate(self, text: str, **settings: Any) -> str:
+        """The answer to a prompt, without the prompt. Settings are those of `Sampling`: max_tokens, temperature, seed, ..."""
+        return "".join(self.stream(text, **settings))
+
+    def stream(self, text: str, **settings: Any) -> Iterator[str]:
+        """The answer in pieces of whole characters, as they come; joined they equal `generate`."""
+        return iter(self.write(text, check(Sampling, settings, "sampling")))
+
+    def write(self, text: str, sampling: Sampling) -> Writing:
+        """An answer to be iterated, with its ids and the reason why it ended. Raises PromptTooLong before any work."""
+        prompt = self.encode(text)
+        room = answer_room(len(prompt), sampling.max_tokens, self.context)
+        return Writing(self.decoder(len(prompt) + room), prompt, room, sampling, self.tokenizer, self.ends)
+
+    def decoder(self, capacity: int) -> Decoder:
+        """The fastest decoder this model has, with room for `capacity` tokens."""
+        if self.fast and self._prepared is None:
+            self._prepared = prepare(self.model)
+            self.fast = self._prepared is not None
+        return NumpyDecoder(self._prepared, capacity) if self._prepared else ModelDecoder(self.model, capacity)
+
+    @torch.inference_mode()
+    def logits(self, ids: Sequence[Sequence[int]] | np.ndarray | Tensor) -> Tensor:
+        """Logits of every next token: ids (B, T) to float32 (B, T, V), on the processor."""
+        ids_BT = torch.as_tensor(ids, dtype=torch.int64, device=self.model.output_weight.device)
+        return self.model(ids_BT).float().cpu()

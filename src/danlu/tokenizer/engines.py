@@ -37,6 +37,7 @@ class Tiktoken:
         import tiktoken
 
         unused = {_UNUSED_SPECIAL: max(ids.values()) + 1}  # with none at all its search for them matches everywhere
+        self.pattern = pattern
         self._encoding = tiktoken.Encoding("danlu", pat_str=pattern, mergeable_ranks=dict(ids), special_tokens=unused)
 
     def encode(self, text: str) -> Ids:

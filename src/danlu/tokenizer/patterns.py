@@ -18,21 +18,22 @@ _SIGNS = (
     "\uff00-\uff20\uff3b-\uff40\uff5b-\uff65\uffe0-\uffff"  # full-width forms that are no letters
     "\ue000-\uf8ff\U0001f000-\U0001fbff\U000e0000-\U0010ffff"  # private use, emoji, tags
 )
+_CHINESE_SIGNS = "\u2010-\u2027\u3000-\u3004\u3008-\u301f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff3d"
 _LETTER = rf"[^\x00-@\[-`{{-\x7f{_SIGNS}{HAN}]"
 _PUNCTUATION = r"!-/:-@\[-`{-~"
 
 
-def danlu(han_run: int = 4, digits: int = 3) -> str:
-    """Our pattern. `han_run`: most Chinese characters in a piece; `digits`: most digits in a piece.
+def danlu(han_run: int = 32, digits: int = 2) -> str:
+    """Our pattern. `han_run`: most Chinese characters in a piece; `digits`: most digits in a piece (decision 0021).
 
-    A word keeps one blank or ASCII sign before it (` the`, `.append`, `_name`), combining marks stay with their letters,
-    Chinese punctuation stands alone, a line break takes the indentation after it.
+    A word keeps one blank or ASCII sign before it (` the`, `.append`, `_name`), a Chinese run one blank or Chinese sign;
+    combining marks stay with their letters; a line break takes the indentation after it, also behind signs (`):` and so on).
     """
     return "|".join([
-        rf"[{HAN}]{{1,{han_run}}}",
+        rf"[ {_CHINESE_SIGNS}]?[{HAN}]{{1,{han_run}}}",
         rf"[ {_PUNCTUATION}]?{_LETTER}{{1,64}}",
         rf"[0-9]{{1,{digits}}}",
-        rf" ?[{_PUNCTUATION}\x00-\x08\x0b\x0c\x0e-\x1f\x7f{_SIGNS}]{{1,32}}[\r\n]{{0,16}}",
+        rf" ?[{_PUNCTUATION}\x00-\x08\x0b\x0c\x0e-\x1f\x7f{_SIGNS}]{{1,32}}(?:[\r\n]{{1,16}}[ \t]{{0,32}})?",
         r"[ \t]{0,32}[\r\n]{1,16}[ \t]{0,32}",
         r"[ \t]{1,32}",
     ])  # fmt: skip

@@ -3,7 +3,7 @@
 Every text can be written and read back exactly, since the 256 bytes are always in the vocabulary.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Literal
 
@@ -30,21 +30,28 @@ class ByteLevelBPE:
         engine: Literal["rustbpe", "tokenizers", "plain"] = "rustbpe"
         """Who counts and merges. rustbpe is fastest; plain is the readable reference, for small text."""
 
+    sized = True
+
     def __init__(self, config: Config):
         self.config = config
 
     def train(
-        self, texts: Iterable[str], special_tokens: Sequence[str] = DEFAULT_SPECIAL_TOKENS, vocab_size: int = 16384
+        self,
+        texts: Iterable[str],
+        special_tokens: Sequence[str] = DEFAULT_SPECIAL_TOKENS,
+        vocab_size: int = 16384,
+        shrink: bool = False,
     ) -> Tokenizer:
-        """Learn a vocabulary of exactly `vocab_size` tokens, all included. Raises VocabularyTooLarge, BadInput, NoUsableText."""
+        """Learn a vocabulary of `vocab_size` tokens, all included; `shrink`: of fewer where the text supports fewer.
+
+        Raises VocabularyTooLarge, BadInput, NoUsableText.
+        """
         wanted = room_for_merges(vocab_size, len(special_tokens))
         pattern = patterns.resolve(self.config.pattern)
         counted = Counted(texts)
-        merges = {"rustbpe": _rustbpe, "tokenizers": _tokenizers, "plain": plain.train}[self.config.engine](
-            counted, wanted, pattern
-        )
+        merges = _ENGINES[self.config.engine](counted, wanted, pattern)
         counted.require_text()
-        if len(merges) < wanted:
+        if len(merges) < wanted and not shrink:
             raise too_large(vocab_size, len(merges) + BYTES + len(special_tokens), counted.bytes)
         return Tokenizer.build(byte_level_bpe(merges, pattern, special_tokens), special_tokens)
 
@@ -82,3 +89,8 @@ def _tokenizers(texts: Iterable[str], wanted: int, pattern: str) -> Merges:
     pairs = learn(models.BPE(), trainer, texts, pattern)["model"]["merges"]
     split = [pair.split(" ") if isinstance(pair, str) else pair for pair in pairs]
     return [(from_characters(left) or b"", from_characters(right) or b"") for left, right in split]
+
+
+_ENGINES: dict[str, Callable[[Iterable[str], int, str], Merges]] = {
+    "rustbpe": _rustbpe, "tokenizers": _tokenizers, "plain": plain.train,
+}  # fmt: skip

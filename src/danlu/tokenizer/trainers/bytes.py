@@ -18,6 +18,8 @@ class Bytes:
     class Config(Named):
         name: Literal["bytes"] = "bytes"
 
+    sized = False
+
     def __init__(self, config: Config):
         self.config = config
 

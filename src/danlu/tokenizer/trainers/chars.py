@@ -22,6 +22,8 @@ class Chars:
         """What happens to characters that the training text did not hold: bytes adds 256 tokens and writes any text exactly;
         refuse keeps the vocabulary small and raises an error at such characters."""
 
+    sized = False
+
     def __init__(self, config: Config):
         self.config = config
 

@@ -30,13 +30,22 @@ class Unigram:
         piece_bytes: int = Field(24, ge=2)
         """Longest piece to consider, in bytes; a Chinese character has three."""
 
+    sized = True
+
     def __init__(self, config: Config):
         self.config = config
 
     def train(
-        self, texts: Iterable[str], special_tokens: Sequence[str] = DEFAULT_SPECIAL_TOKENS, vocab_size: int = 16384
+        self,
+        texts: Iterable[str],
+        special_tokens: Sequence[str] = DEFAULT_SPECIAL_TOKENS,
+        vocab_size: int = 16384,
+        shrink: bool = False,
     ) -> Tokenizer:
-        """Learn a vocabulary of exactly `vocab_size` tokens, all included. Raises VocabularyTooLarge, BadInput, NoUsableText."""
+        """Learn a vocabulary of `vocab_size` tokens, all included; `shrink`: of fewer where the text supports fewer.
+
+        Raises VocabularyTooLarge, BadInput, NoUsableText.
+        """
         from tokenizers import models, trainers
 
         wanted = room_for_merges(vocab_size, len(special_tokens))
@@ -49,7 +58,7 @@ class Unigram:
         found = learn(models.Unigram(), trainer, counted, pattern)["model"]["vocab"]
         counted.require_text()
         pieces = _with_all_bytes(found)
-        if len(pieces) < wanted + BYTES:
+        if len(pieces) < wanted + BYTES and not shrink:
             raise too_large(vocab_size, len(pieces) + len(special_tokens), counted.bytes)
         vocab = [*([token, 0.0] for token in special_tokens), *pieces[: wanted + BYTES]]
         model = {"type": "Unigram", "unk_id": None, "vocab": vocab, "byte_fallback": False}
@@ -58,7 +67,7 @@ class Unigram:
 
 def _with_all_bytes(pieces: Sequence[Sequence[Any]]) -> list[list[Any]]:
     """The 256 bytes first, then the learned pieces from the likeliest; bytes the text lacks are made unlikely."""
-    scores = {piece: score for piece, score in pieces}
+    scores: dict[str, float] = dict(map(tuple, pieces))
     least = min(scores.values(), default=0.0) - _RARE
     longer = sorted(
         ((piece, score) for piece, score in scores.items() if len(piece) > 1), key=lambda entry: (-entry[1], entry[0])

@@ -28,13 +28,22 @@ class WordPiece:
         pattern: str = "danlu"
         """Where text is cut first: danlu, gpt2, gpt4, or a regular expression of your own."""
 
+    sized = True
+
     def __init__(self, config: Config):
         self.config = config
 
     def train(
-        self, texts: Iterable[str], special_tokens: Sequence[str] = DEFAULT_SPECIAL_TOKENS, vocab_size: int = 16384
+        self,
+        texts: Iterable[str],
+        special_tokens: Sequence[str] = DEFAULT_SPECIAL_TOKENS,
+        vocab_size: int = 16384,
+        shrink: bool = False,
     ) -> Tokenizer:
-        """Learn a vocabulary of exactly `vocab_size` tokens, all included. Raises VocabularyTooLarge, BadInput, NoUsableText."""
+        """Learn a vocabulary of `vocab_size` tokens, all included; `shrink`: of fewer where the text supports fewer.
+
+        Raises VocabularyTooLarge, BadInput, NoUsableText.
+        """
         from tokenizers import models, trainers
 
         wanted = room_for_merges(vocab_size, len(special_tokens) + BYTES)
@@ -49,7 +58,7 @@ class WordPiece:
         counted.require_text()
         fixed = [*special_tokens, *letters, *(MARK + letter for letter in letters)]
         learned = [name for name in found["model"]["vocab"] if name not in set(fixed)]
-        if len(learned) < wanted:
+        if len(learned) < wanted and not shrink:
             raise too_large(vocab_size, len(fixed) + len(learned), counted.bytes)
         vocab = {name: number for number, name in enumerate([*fixed, *learned[:wanted]])}
         model = {"type": "WordPiece", "unk_token": letters[0], "continuing_subword_prefix": MARK,

@@ -1,0 +1,155 @@
+"""Which documents stay: rules on stored signals, then copies, then the held-out part. Reads no text.
+
+Memory: about 50 bytes a document, and one column of keys at a time.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from danlu.core.seeds import derive
+from danlu.data.dedup import DEDUPS
+from danlu.data.dedup.clusters import Clusters
+from danlu.data.filters import FILTERS
+from danlu.data.filters.base import Rule
+from danlu.data.letters import Array, mix
+from danlu.data.steps import Steps
+
+TRAIN, VALIDATION, TAIL, EMPTY = range(4)
+"""Verdicts: kept to train on, kept to validate on, kept with its end held out, nothing left; then one for each rule and dedup."""
+FIRST = 4
+LONG_CHARACTERS = 65_536
+"""A longer document gives its end to validation instead of being chosen whole."""
+
+
+@dataclass
+class Decision:
+    """A verdict for every document, in shard and row order."""
+
+    verdicts: Array
+    """(D,) int16; see the constants and `names`."""
+    twins: Array
+    """(D,) int64: place of the surviving copy, -1 for documents that are no copies."""
+    shared_keys: Array
+    """(D,) int16: how many keys a copy shares with its survivor."""
+    ids: Array
+    names: list[str]
+    """Ledger row of verdict FIRST + i."""
+    rules: list[tuple[str, Rule]]
+    """Profile-aware rules in the order of their verdicts; dedups come after."""
+    offsets: Array
+    """(S + 1,): the documents of shard s."""
+
+    def row(self, verdict: int) -> str:
+        """The ledger row of a verdict."""
+        named = ("train", "validation", "train", "dropped: empty")
+        return named[verdict] if verdict < FIRST else self.names[verdict - FIRST]
+
+
+def decide(steps: Steps, shards: Sequence[Path], holdout: float, seed: int) -> Decision:
+    """Judge all documents of the measured shards."""
+    rules = [
+        (config.name, filter, rule) for config in steps.filters for filter in [FILTERS.build(config)] for rule in filter.rules()
+    ]
+    dedups = [DEDUPS.build(config) for config in steps.dedups]
+    names = [f"dropped: {name}.{rule.name}" for name, _, rule in rules] + [f"{dedup.kind} copies" for dedup in dedups]
+    verdicts = np.concatenate([_judge(path, rules) for path in shards])
+    ids, quality, source = _column(shards, "id"), _column(shards, "quality"), _sources(shards)
+    decision = Decision(
+        verdicts, np.full(len(verdicts), -1), np.zeros(len(verdicts), np.int16), ids, names,
+        [(name, rule) for name, _, rule in rules], np.cumsum([0, *(_rows(path) for path in shards)]),
+    )  # fmt: skip
+    for number, dedup in enumerate(dedups):
+        _drop_copies(decision, FIRST + len(rules) + number, dedup.columns(), shards, quality, source)
+    _hold_out(decision, _column(shards, "characters"), holdout, seed)
+    return decision
+
+
+def first_broken(table: Any, rules: Sequence[tuple[str, Any, Rule]]) -> Array:
+    """Index of the first rule that each row of a measured shard breaks, -1 for none."""
+    broken = np.full(table.num_rows, -1, np.int16)
+    profile = np.array(table.column("profile").to_pylist(), object)
+    for number, (_, filter, rule) in enumerate(rules):
+        applies = np.isin(profile, filter.profiles)
+        drops = rule.drops(table.column(f"signal:{rule.signal}").to_numpy()) & applies & (broken < 0)
+        broken[drops] = number
+    return broken
+
+
+def _judge(path: Path, rules: Sequence[tuple[str, Any, Rule]]) -> Array:
+    import pyarrow.parquet as pq
+
+    signals = sorted({f"signal:{rule.signal}" for _, _, rule in rules})
+    table = pq.read_table(path, columns=["profile", "characters", *signals])
+    broken = first_broken(table, rules)
+    verdicts = np.where(broken >= 0, broken + FIRST, TRAIN).astype(np.int16)
+    verdicts[table.column("characters").to_numpy() == 0] = EMPTY
+    return verdicts
+
+
+def _rows(path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _column(shards: Sequence[Path], name: str) -> Array:
+    import pyarrow.parquet as pq
+
+    return np.concatenate([pq.read_table(path, columns=[name]).column(0).to_numpy() for path in shards])
+
+
+def _sources(shards: Sequence[Path]) -> Array:
+    """The place of each document's source in the order in which sources appear."""
+    import pyarrow.parquet as pq
+
+    places: dict[str, int] = {}
+    found = [
+        [places.setdefault(name, len(places)) for name in pq.read_table(path, columns=["source"]).column(0).to_pylist()]
+        for path in shards
+    ]
+    return np.array([place for part in found for place in part], np.int32)
+
+
+def _drop_copies(
+    decision: Decision, verdict: int, columns: Sequence[str], shards: Sequence[Path], quality: Array, source: Array
+) -> None:
+    """One document of every cluster stays: best quality, then first source, then smallest id. No order of work can change it."""
+    live = np.flatnonzero(decision.verdicts == TRAIN)
+    clusters = Clusters(len(live))
+    for name in columns:
+        clusters.join(_column(shards, f"key:{name}")[live])
+    order = np.lexsort((decision.ids[live], source[live], -quality[live], clusters.root))
+    first = np.append(True, clusters.root[order][1:] != clusters.root[order][:-1]) if len(order) else np.zeros(0, bool)
+    survivor = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))] if len(order) else order
+    copies, kept = live[order[~first]], live[survivor[~first]]
+    decision.verdicts[copies] = verdict
+    decision.twins[copies] = kept
+    for name in columns:
+        keys = _column(shards, f"key:{name}")
+        decision.shared_keys[copies] += (keys[copies] == keys[kept]) & (keys[copies] != 0)
+
+
+def _hold_out(decision: Decision, characters: Array, holdout: float, seed: int) -> None:
+    """Choose validation documents by a hash of their ids; long documents give their ends."""
+    live = np.flatnonzero(decision.verdicts == TRAIN)
+    if not holdout or not len(live):
+        return
+    draw = mix(decision.ids[live] ^ np.uint64(derive(seed, "holdout"))).astype(np.float64) / 2.0**64
+    long = characters[live] > LONG_CHARACTERS
+    chosen = (draw < holdout) & ~long
+    if not chosen.any() and not long.any():
+        if len(live) > 1:
+            chosen[draw.argmin()] = True  # a small set still needs something to validate on
+        else:
+            long[:] = True
+    decision.verdicts[live[long]] = TAIL
+    decision.verdicts[live[chosen]] = VALIDATION
+
+
+def shard_slices(decision: Decision) -> Iterator[tuple[int, int]]:
+    """First and last place (exclusive) of the documents of each shard."""
+    yield from zip(decision.offsets[:-1].tolist(), decision.offsets[1:].tolist(), strict=True)

@@ -1,0 +1,100 @@
+"""From source words to the files of a dataset: find, plan, measure, decide, write."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from danlu.core.errors import BadSettings, NoUsableText, nearest
+from danlu.core.log import progress, say, warn
+from danlu.data import sources
+from danlu.data.decide import Decision, decide
+from danlu.data.ledger import Ledger
+from danlu.data.plan import Shard, plan
+from danlu.data.sources import Found, Passed
+from danlu.data.statistics import Statistics
+from danlu.data.steps import Steps
+from danlu.data.write import Writer, write_quarantine
+
+
+@dataclass
+class Prepared:
+    """What was learnt while a dataset was written."""
+
+    ledger: Ledger
+    statistics: Statistics
+    decision: Decision
+    quarantine: dict[str, int]
+    shards: list[Shard]
+
+
+def find(
+    words: Sequence[str], licences: Sequence[str], steps: Steps, work: Path
+) -> tuple[list[Found], list[Passed], dict[str, str]]:
+    """Files to read, files passed over, and the licence of each named source. Raises BadInput, BadSettings or NoUsableText."""
+    entries = list(sources.expand(words, steps.reader.name if steps.reader else None, work / "fetched"))
+    found = [entry for entry in entries if isinstance(entry, Found)]
+    passed = [entry for entry in entries if isinstance(entry, Passed)]
+    names = {entry.source for entry in entries}
+    table = {}
+    for word in licences:
+        name, colon, licence = word.partition(":")
+        if not colon or not licence:
+            raise BadSettings(f"--licences {word}: write SOURCE:LICENCE, as in wiki:CC-BY-SA-4.0.")
+        if name not in names and names:
+            raise BadSettings(f"--licences {word}: no source is called {name!r}. {nearest(name, sorted(names))}")
+        table[name] = licence
+    if not found:
+        reasons = "\n  ".join(f"{entry.path}: {entry.reason}" for entry in passed[:10])
+        raise NoUsableText(
+            f"no file to read in {' '.join(words)}." + (f" Passed over:\n  {reasons}" if passed else " The folders are empty.")
+        )
+    return found, passed, table
+
+
+def measure(engine: Any, steps: Steps, shards: Sequence[Shard], work: Path) -> list[Path]:
+    """Have the engine measure all shards that are not on disk yet; the measured files in order."""
+    folder = work / "measured"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{steps.key(shard.pieces)}.parquet" for shard in shards]
+    todo = [
+        (shard, path)
+        for shard, path in dict(zip(paths, zip(shards, paths, strict=True), strict=True)).values()
+        if not path.exists()
+    ]
+    if len(todo) < len(shards):
+        say(f"{len(shards) - len(todo)} of {len(shards)} shards are measured already")
+    with progress("measure", total=sum(shard.bytes for shard, _ in todo), unit="B") as bar:
+        for shard in engine.measure(steps, todo):
+            bar.advance(shard.bytes)
+    for path in folder.iterdir():  # measured with other settings or from other files
+        if path.name.partition(".")[0] not in {path.stem for path in paths}:
+            path.unlink()
+    return paths
+
+
+def prepare(
+    draft_folder: Path, engine: Any, steps: Steps, found: Sequence[Found], passed: Sequence[Passed], licences: Mapping[str, str],
+    work: Path, holdout: float, seed: int,
+) -> Prepared:  # fmt: skip
+    """Write the dataset's files into `draft_folder`. Raises NoUsableText when no document is left."""
+    shards = plan(found, dict(licences))
+    paths = measure(engine, steps, shards, work)
+    decision = decide(steps, paths, holdout, seed)
+    writer = Writer(draft_folder, steps, decision, holdout)
+    with progress("write", total=len(decision.verdicts), unit="documents") as bar:
+        for documents in writer.write(paths):
+            bar.advance(documents)
+    quarantine = write_quarantine(draft_folder, paths, passed)
+    if quarantine["unreadable"]:
+        warn(f"{quarantine['unreadable']} files or records could not be read: see quarantine.jsonl")
+    if not writer.ledger.get("train")[0]:
+        raise NoUsableText(_nothing_left(writer.ledger))
+    return Prepared(writer.ledger, writer.statistics, decision, quarantine, shards)
+
+
+def _nothing_left(ledger: Ledger) -> str:
+    rows = {row: amounts[0] for row, amounts in ledger.total().items() if amounts[0] and row not in ("read", "split")}
+    lines = "\n  ".join(f"{row}: {documents} documents" for row, documents in sorted(rows.items(), key=lambda item: -item[1]))
+    return (f"no document is left of {ledger.get('read')[0]} read:\n  {lines}\nLoosen the rule that took most, as in "
+            f"--filters length gopher:min_words=1 repetition, or give other text.")  # fmt: skip

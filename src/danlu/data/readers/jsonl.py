@@ -1,0 +1,41 @@
+"""JSON Lines: one object a line, its text in a field; a broken line is set aside with its number."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+from danlu.core.settings import Named
+from danlu.data.raw import Bad, Opened, Raw, cut
+from danlu.data.readers import READERS
+from danlu.data.readers.base import Reader, licence_of, pick
+
+
+@READERS.register
+class Jsonl(Reader):
+    """One JSON object a line."""
+
+    extensions = (".jsonl", ".ndjson")
+    splits = True
+
+    class Config(Named):
+        name: Literal["jsonl"] = "jsonl"
+        text: str = "text"
+        """Field that holds the text; several, separated by commas, are joined by a blank line."""
+
+    def read(self, opened: Opened, limit: int) -> Iterator[Raw | Bad]:
+        for found in opened.lines():
+            if isinstance(found, Bad):
+                yield found
+                continue
+            number, line = found
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+                text = pick(record, self.config.text)
+            except (ValueError, RecursionError) as error:
+                yield Bad(number, str(error), len(line.encode()))
+                continue
+            for part in cut([text], limit, number):
+                yield replace(part, licence=licence_of(record))

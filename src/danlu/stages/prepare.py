@@ -1,0 +1,64 @@
+"""Raw text to a dataset: read, clean, judge, remove copies, hold out a part, and account for every character."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from danlu.core import files
+from danlu.core.artifact import Artifact, check_out, publish, work_folder
+from danlu.core.lineage import Input
+from danlu.core.log import say
+from danlu.core.settings import Named, choice
+from danlu.data.engines import ENGINES
+from danlu.data.steps import Steps
+from danlu.stages import STAGES
+
+
+class Prepare(Steps):
+    """Files, folders, globs or addresses (https://, s3://, hf://) become a dataset with a ledger, a data card and a report."""
+
+    positional = ("sources",)
+
+    sources: list[str] = Field(min_length=1)
+    """What to read; `name=path` gives a source a name."""
+    out: Path
+    """Folder of the dataset."""
+    overwrite: bool = False
+    """Replace an existing output."""
+    licences: list[str] = []
+    """Licences of sources as SOURCE:LICENCE; a record's own `licence` field goes first, and without either it is unknown."""
+    holdout: float = Field(0.01, ge=0, lt=1)
+    """Share of documents kept for validation; of a document above 65536 characters, the share of it, from its end."""
+    seed: int = 0
+    """Chooses the documents to hold out."""
+    engine: Annotated[Named, choice(ENGINES)] = {"name": "sequential"}  # type: ignore[assignment]
+    """Who does the work; every engine gives the same bytes."""
+
+
+@STAGES.register
+def prepare(config: Prepare) -> Artifact:
+    """Write a dataset."""
+    from danlu.data import card, pipeline
+
+    check_out(config.out, config.overwrite)
+    work = work_folder(config.out)
+    found, passed, licences = pipeline.find(config.sources, config.licences, config, work)
+    with publish(config.out, kind="dataset", stage="prepare", settings=config, overwrite=config.overwrite) as draft:
+        engine = ENGINES.build(config.engine)
+        done = pipeline.prepare(draft.path, engine, config, found, passed, licences, work, config.holdout, config.seed)
+        draft.ledger = done.ledger.as_dict()
+        draft.seeds = {"seed": config.seed}
+        draft.sources = sorted(done.ledger.sources)
+        draft.licences = sorted(done.statistics.licences)
+        draft.inputs = [Input(**one) for one in card.inputs(done.shards)]
+        draft.metrics = card.metrics(done)
+        files.write_text(draft.path / "ledger.json", json.dumps(draft.ledger, ensure_ascii=False, indent=1) + "\n")
+        card.write(draft.path, config, done)
+    kept, validation = done.ledger.get("train"), done.ledger.get("validation")
+    say(
+        f"{kept[0]} documents to train on ({kept[1]:,} characters), {validation[0]} to validate on ({validation[1]:,} characters)"
+    )
+    assert draft.result is not None
+    return draft.result

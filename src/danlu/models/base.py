@@ -1,0 +1,110 @@
+"""What every causal language model offers: tokens in, hidden vectors or logits out, and a memory for decoding.
+
+B rows, T tokens, D width, V vocabulary.
+"""
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from danlu.models.config import ModelConfig
+from danlu.nn.init import initialise
+from danlu.nn.loss import linear_cross_entropy_sum
+from danlu.nn.state import State
+
+
+class CausalLM(nn.Module):
+    """Base of the families. Attribute names are tensor names on disk; a tied head has no tensor of its own.
+
+    A subclass has an inner `Config`, an `embedding` and writes `hidden`; its constructor ends with `self.initialise(seed)`.
+    """
+
+    causal: ClassVar[bool] = True
+    Config: ClassVar[type[ModelConfig]]
+    compute_dtype: torch.dtype | None = None
+    """Type of activations where it is not the weights' own; see precision.py."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config: Any = config
+
+    @abstractmethod
+    def hidden(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None, state: State | None = None) -> Tensor:
+        """Vectors after the final norm, (B, T, D).
+
+        documents_BT: which packed document a token belongs to, non-decreasing along a row; None: each row is one document.
+        Attention never crosses documents and positions restart in each.
+        state: what came before; the new tokens are appended to it. Raises ValueError when both are given.
+        """
+
+    @property
+    @abstractmethod
+    def embedding(self) -> nn.Parameter:
+        """The vectors of the tokens, (V, D)."""
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The matrix whose product with a hidden vector is the logits, (V, D)."""
+        head = getattr(self, "lm_head", None)
+        return self.embedding if head is None else head.weight
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden vectors (..., D) to logits (..., V)."""
+        return F.linear(hidden, self.output_weight.to(hidden.dtype))
+
+    def cross_entropy_sum(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """Sum over labelled tokens of the negative log-likelihood, in nats; a target of -100 asks for nothing."""
+        return linear_cross_entropy_sum(hidden_ND, self.output_weight, targets_N)
+
+    def forward(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None, state: State | None = None) -> Tensor:
+        """Logits (B, T, V)."""
+        return self.logits(self.hidden(ids_BT, documents_BT=documents_BT, state=state))
+
+    @abstractmethod
+    def new_state(self, batch: int, capacity: int) -> State:
+        """An empty memory for `batch` rows with room for `capacity` tokens each; it grows when they are exceeded."""
+
+    @classmethod
+    @abstractmethod
+    def tiny(cls, **changes: Any) -> Self:
+        """A model for tests, with sizes that cannot be mistaken for one another; `changes` go into its Config."""
+
+    @classmethod
+    def from_hf(cls, found: dict[str, Any]) -> ModelConfig:
+        """The Config that a Hugging Face config.json means. Raises UnsupportedModel listing all that is not computed here."""
+        return cls.Config.from_hf(found)
+
+    def name_here(self, name: str) -> str | None:
+        """The parameter that a tensor on disk fills; None for a tensor that carries nothing. A tied head fills the embedding."""
+        if name == "lm_head.weight" and self.config.tie_word_embeddings:
+            return next(own for own, parameter in self.named_parameters() if parameter is self.embedding)
+        return name
+
+    def initialise(self, seed: int) -> None:
+        """Give every parameter its first value, a pure function of (seed, parameter name)."""
+        initialise(self, seed, self.spread)
+
+    def spread(self, name: str, parameter: nn.Parameter) -> float:
+        """Standard deviation of a matrix at the start; matrices that write to the residual stream start smaller."""
+        writes = name.endswith(("o_proj.weight", "down_proj.weight", "c_proj.weight"))
+        return self.config.initializer_range / ((2 * self.config.depth) ** 0.5 if writes else 1.0)
+
+    @property
+    def activation_dtype(self) -> torch.dtype:
+        """Type in which the layers compute."""
+        return self.compute_dtype or self.embedding.dtype
+
+    def matmul_parameters(self) -> int:
+        """Weights that take part in a matrix product for every token: all matrices but look-up tables; a tied head counts."""
+        tables = {id(part.weight) for part in self.modules() if type(part).__name__ == "Embedding"} - {id(self.output_weight)}
+        return sum(part.numel() for part in self.parameters() if part.dim() >= 2 and id(part) not in tables)
+
+    def flops_per_token(self, row_tokens: int) -> float:
+        """Arithmetic of one training token: 6 a matmul weight, and attention counted as the full square.
+
+        Source: PaLM (arXiv:2204.02311), appendix B.
+        """
+        return 6.0 * self.matmul_parameters() + 12.0 * self.config.depth * self.config.attention_width * row_tokens

@@ -1,0 +1,117 @@
+"""Settings of a model family, in Hugging Face's names, and the way to and from their config.json.
+
+A field of config.json is one of four things: a setting here; a fact with only one value computed here (`fixed`); a
+bookkeeping field that changes no result (`IGNORED`); or a reason to refuse the model. Nothing is skipped unseen.
+"""
+
+from abc import abstractmethod
+from collections.abc import Collection
+from typing import Any, ClassVar, Self
+
+from pydantic import ValidationError
+
+from danlu.core.errors import UnsupportedModel
+from danlu.core.settings import Named
+
+IGNORED = frozenset((
+    "architectures", "model_type", "dtype", "torch_dtype", "transformers_version", "use_cache", "_name_or_path", "auto_map",
+    "attn_implementation", "_attn_implementation", "output_attentions", "output_hidden_states", "return_dict", "pretraining_tp",
+    "attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout",  # training settings of another tool
+    "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj",
+    "task_specific_params", "n_ctx", "max_window_layers", "sliding_window", "gradient_checkpointing", "chunk_size_feed_forward",
+    "id2label", "label2id", "problem_type", "is_decoder", "tokenizer_class", "unsloth_version", "unsloth_fixed",
+))  # fmt: skip
+"""Fields of config.json that change no logit of the families here."""
+
+
+class ModelConfig(Named):
+    """Base of the families' settings."""
+
+    hf_type: ClassVar[str]
+    """`model_type` in config.json."""
+    hf_class: ClassVar[str]
+    """`architectures` in config.json."""
+    required: ClassVar[tuple[str, ...]]
+    """Settings that config.json must give: sizes are never guessed."""
+    absent: ClassVar[dict[str, Any]] = {}
+    """What transformers means by a missing field, where that differs from the default here."""
+    fixed: ClassVar[dict[str, Collection[Any]]] = {}
+    """Fields that change results, with the only values computed here; the first is what is written."""
+
+    vocab_size: int = 4096
+    """Tokens the model knows; pre-training sets it to the tokenizer's size."""
+    tie_word_embeddings: bool = True
+    """One matrix both reads and predicts tokens."""
+    initializer_range: float = 0.02
+    """Standard deviation of a matrix before training."""
+    bos_token_id: int | None = None
+    """Token that opens a document."""
+    eos_token_id: int | list[int] | None = None
+    """Token or tokens that end an answer."""
+    pad_token_id: int | None = None
+    """Token that fills short rows."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Channels of the residual stream."""
+
+    @property
+    @abstractmethod
+    def depth(self) -> int:
+        """Layers."""
+
+    @property
+    @abstractmethod
+    def context(self) -> int:
+        """Most tokens a row was made for."""
+
+    @property
+    @abstractmethod
+    def attention_width(self) -> int:
+        """Channels of all query heads together."""
+
+    @classmethod
+    def from_hf(cls, found: dict[str, Any]) -> Self:
+        """Read a config.json. Raises UnsupportedModel listing everything missing, unknown or not computed here."""
+        found, wrong = cls.read_rope(dict(found))
+        known = set(cls.model_fields) - {"name"}
+        wrong += [f"{key}: missing" for key in cls.required if found.get(key) is None]
+        for key, value in found.items():
+            if key in cls.fixed:
+                if not _allowed(value, cls.fixed[key]):
+                    wrong.append(f"{key}: {value!r} (computed here: {', '.join(map(repr, cls.fixed[key]))})")
+            elif key not in known and key not in IGNORED:
+                wrong.append(f"{key}: {value!r} (no such field in {cls.hf_type})")
+        if wrong:
+            raise UnsupportedModel(_refusal(cls.hf_type, wrong))
+        chosen = {**cls.absent, **{key: value for key, value in found.items() if key in known}}
+        try:
+            return cls(**chosen)
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, line['loc']))}: {line['msg']} (found {line['input']!r})" for line in error.errors()]
+            raise UnsupportedModel(_refusal(cls.hf_type, lines)) from None
+
+    @classmethod
+    def read_rope(cls, found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Positions as a family without rotary embedding reads them: nothing to do."""
+        return found, []
+
+    def to_hf(self) -> dict[str, Any]:
+        """The config.json that transformers reads as this model."""
+        own = self.model_dump(mode="json", exclude={"name"})
+        fixed = {key: next(iter(values)) for key, values in self.fixed.items()}
+        return {"architectures": [self.hf_class], "model_type": self.hf_type, **fixed, **own}
+
+
+def _allowed(value: Any, values: Collection[Any]) -> bool:
+    if isinstance(value, list):  # one entry a layer
+        return all(_allowed(part, values) for part in value)
+    return any(value is good if isinstance(good, bool) or good is None else value == good for good in values)
+
+
+def _refusal(hf_type: str, lines: list[str]) -> str:
+    return "\n  ".join([
+        f"config.json ({hf_type}) asks for {len(lines)} thing(s) that are not computed here:", *lines,
+        "Its results would be wrong without them. Choose another model, or a family that has them.",
+    ])  # fmt: skip

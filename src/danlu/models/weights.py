@@ -1,0 +1,223 @@
+"""Model folders as Hugging Face lays them out: config.json beside safetensors, whole or in shards.
+
+Everything is checked before a weight is used, and everything wrong is named at once. Weights are read straight into
+the model's own memory, so that loading needs little more than the model itself. Pickles are not read.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from danlu.core.errors import DamagedWeights, NotAnArtifact, TokenizerMismatch, UnknownName, UnsupportedModel
+from danlu.core.files import write_text, writing
+from danlu.models import MODELS
+from danlu.models.base import CausalLM
+
+_ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+}  # fmt: skip
+_SHARD_BYTES = 5_000_000_000
+
+
+def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> CausalLM:
+    """The model in a folder, in `dtype`, ready to use and on the processor.
+
+    Raises NotAnArtifact (no config.json), UnsupportedModel (something no family here computes), DamagedWeights (every
+    missing, superfluous, misshapen or cut tensor in one list), TokenizerMismatch (the tokenizer beside it knows more tokens).
+    """
+    folder = Path(folder)
+    found = read_config(folder)
+    family = family_of(found, folder)
+    config = family.from_hf(found)
+    _check_tokenizer(folder, config.vocab_size)
+    with torch.device("meta"):
+        model: CausalLM = family(config)
+    files = _weight_files(folder)
+    on_disk = _entries(folder, files)
+    places = _match(folder, model, on_disk)
+    filled: set[str] = set()
+    for name, here in places.items():
+        tensor = _read(on_disk[name], dtype)
+        if here in filled and not torch.equal(model.get_parameter(here), tensor):
+            raise DamagedWeights(f"{folder}: {name} differs from {here}, but config.json ties the two.")
+        _place(model, here, tensor)
+        filled.add(here)
+    return model.eval()
+
+
+def save_model(model: CausalLM, folder: Path, shard_bytes: int = _SHARD_BYTES) -> None:
+    """Write config.json, generation_config.json and the weights in their own dtype, as transformers would."""
+    folder = Path(folder)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    dtype = next(iter(tensors.values())).dtype
+    config = {**model.config.to_hf(), "dtype": str(dtype).removeprefix("torch.")}
+    special = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(key) is not None}
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "generation_config.json", {"_from_model_config": True, **special})
+    shards = list(_shards(tensors, shard_bytes))
+    if len(shards) == 1:
+        _save(shards[0], folder / _ONE)
+        return
+    names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
+    for name, shard in zip(names, shards, strict=True):
+        _save(shard, folder / name)
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    where = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+    _write_json(folder / _INDEX, {"metadata": {"total_size": total}, "weight_map": where})
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model folder. Raises NotAnArtifact where there is none, UnsupportedModel where it is no JSON object."""
+    path = Path(folder) / "config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise NotAnArtifact(
+            f"{folder} holds no model: no readable config.json. Give a folder made by `danlu pretrain`."
+        ) from None
+    except ValueError as error:
+        raise UnsupportedModel(f"{path} is not JSON ({error}). Copy the model again.") from None
+    if not isinstance(found, dict):
+        raise UnsupportedModel(f"{path}: expected an object, found {type(found).__name__}.")
+    return found
+
+
+def family_of(found: dict[str, Any], folder: Path) -> type[CausalLM]:
+    """The family that computes a config.json; `danlu_x` is our own family x."""
+    hf_type = str(found.get("model_type"))
+    try:
+        family: type[CausalLM] = MODELS[hf_type.removeprefix("danlu_")]
+    except UnknownName as unknown:
+        raise UnsupportedModel(f"{folder}: model_type {hf_type!r}: {unknown}") from None
+    if family.Config.hf_type != hf_type:
+        raise UnsupportedModel(f"{folder}: model_type {hf_type!r} is written {family.Config.hf_type!r} here.")
+    return family
+
+
+def _check_tokenizer(folder: Path, vocab_size: int) -> None:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        vocab = found["model"].get("vocab", {})
+        size = max([len(vocab), *(token["id"] + 1 for token in found.get("added_tokens") or [])])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TokenizerMismatch(f"{path} cannot be read ({error!r}). Copy the tokenizer saved with the model.") from None
+    if size > vocab_size:
+        raise TokenizerMismatch(
+            f"{folder}: the model embeds {vocab_size} tokens but tokenizer.json defines {size}. "
+            f"Use the tokenizer that was saved with the model."
+        )
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / _ONE).is_file():
+        return [folder / _ONE]
+    if not (folder / _INDEX).is_file():
+        pickles = sorted(path.name for path in folder.glob("*.bin"))
+        also = f" ({', '.join(pickles)} may run code when opened and is not read)" if pickles else ""
+        raise DamagedWeights(f"{folder}: no {_ONE} and no {_INDEX}{also}. Copy the model again, weights included.")
+    try:
+        names = sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise DamagedWeights(f"{folder / _INDEX} cannot be read ({error!r}). Copy the model again.") from None
+    outside = [name for name in names if Path(name).name != name]
+    lost = [name for name in names if name not in outside and not (folder / name).is_file()]
+    if outside or lost:
+        raise DamagedWeights(f"{folder}: {_INDEX} names files that are not there: {', '.join(outside + lost)}. Copy them too.")
+    return [folder / name for name in names]
+
+
+def _entries(folder: Path, files: list[Path]) -> dict[str, dict[str, Any]]:
+    """Where each tensor lies: {name: path, dtype, shape, start, bytes}; the library has checked offsets against sizes."""
+    entries: dict[str, dict[str, Any]] = {}
+    wrong = []
+    for path in files:
+        try:
+            with safe_open(path, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            wrong.append(f"{path.name} ({path.stat().st_size:,} bytes): {error}")
+            continue
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                start, end = entry["data_offsets"]
+                place = {"path": path, "start": 8 + length + start, "bytes": end - start}
+                entries[name] = {**place, "dtype": entry["dtype"], "shape": entry["shape"]}
+    if wrong:
+        raise DamagedWeights("\n  ".join([f"{folder}: weights cut short or damaged; copy them again:", *wrong]))
+    return entries
+
+
+def _match(folder: Path, model: CausalLM, on_disk: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Name on disk -> name in the model. Raises DamagedWeights listing all that does not fit."""
+    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    places = {name: model.name_here(name) for name in on_disk}
+    used = {name: here for name, here in places.items() if here is not None}
+    wrong = [f"{here}: missing" for here in wanted if here not in used.values()]
+    for name, here in used.items():
+        entry = on_disk[name]
+        if here not in wanted:
+            wrong.append(f"{name}: superfluous, {entry['shape']}")
+        elif entry["shape"] != wanted[here]:
+            wrong.append(f"{name}: shape {entry['shape']}, but config.json asks for {wanted[here]}")
+        elif entry["dtype"] not in _DTYPES:
+            wrong.append(f"{name}: type {entry['dtype']}, known: {', '.join(_DTYPES)}")
+    if wrong:
+        raise DamagedWeights("\n  ".join([f"{folder}: {len(wrong)} tensor(s) do not fit config.json:", *wrong]))
+    return used
+
+
+def _read(entry: dict[str, Any], dtype: torch.dtype) -> Tensor:
+    tensor = torch.empty(entry["shape"], dtype=_DTYPES[entry["dtype"]])
+    with open(entry["path"], "rb") as file:
+        file.seek(entry["start"])
+        file.readinto(memoryview(tensor.view(-1).view(torch.uint8).numpy()))
+    return tensor.to(dtype)
+
+
+def _place(model: nn.Module, name: str, tensor: Tensor) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, nn.Parameter(tensor))
+
+
+def _shards(tensors: dict[str, Tensor], most_bytes: int) -> Iterator[dict[str, Tensor]]:
+    shard: dict[str, Tensor] = {}
+    held = 0
+    for name, tensor in tensors.items():
+        if shard and held + tensor.nbytes > most_bytes:
+            yield shard
+            shard, held = {}, 0
+        shard[name] = tensor
+        held += tensor.nbytes
+    yield shard
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    with writing(path):
+        try:
+            save_file(tensors, path, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(*_system_error(error)) from error
+
+
+def _system_error(error: SafetensorError) -> tuple[int, str]:
+    """The library wraps the system's error in text such as `I/O error: No space left on device (os error 28)`."""
+    found = re.search(r"os error (\d+)", str(error))
+    return (int(found.group(1)), str(error)) if found else (5, str(error))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

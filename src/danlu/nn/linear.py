@@ -1,0 +1,44 @@
+"""A matrix whose weight keeps full precision and is rounded to the input's where the two differ.
+
+Master weights stay float32 while activations may be bfloat16 (models/precision.py): the cast is one read of the weight a
+step, costs nothing when the types agree, and autograd brings the gradient back to the weight's own type.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Linear(nn.Module):
+    """x (..., I) -> x W^T + b (..., O); weight (O, I) as Hugging Face stores it. Values come from `initialise` or a file."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = False):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class Transposed(nn.Module):
+    """x (..., I) -> x W + b (..., O); weight (I, O), the way GPT-2 checkpoints store theirs."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(inputs, outputs))
+        self.bias = nn.Parameter(torch.empty(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.t().to(x.dtype), self.bias.to(x.dtype))
+
+
+class Embedding(nn.Module):
+    """ids (...) -> rows of weight (V, D)."""
+
+    def __init__(self, rows: int, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, width))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight)

@@ -1,0 +1,77 @@
+"""Cross entropy of a linear head without ever holding the logits of all tokens.
+
+N tokens, D width, V vocabulary. The logits of a few hundred labelled tokens exist at a time; their gradient is taken in
+the same visit, so that the backward pass has nothing left to do but to scale. Peak memory falls from N * V to chunk * V.
+Source of the idea: Liger kernels (arXiv:2410.10989), section 3.2.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NO_LABEL = -100
+"""A target that asks for nothing."""
+
+
+def linear_cross_entropy_sum_plain(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
+    """The definition: sum over labelled tokens of -log softmax(hidden weight^T)[target], in nats."""
+    logits_NV = F.linear(hidden_ND, weight_VD.to(hidden_ND.dtype)).float()
+    return F.cross_entropy(logits_NV, targets_N, ignore_index=NO_LABEL, reduction="sum")
+
+
+def linear_cross_entropy_sum(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, chunk: int = 512) -> Tensor:
+    """What `linear_cross_entropy_sum_plain` computes, `chunk` labelled tokens at a time. A float32 scalar in nats.
+
+    Raises IndexError for a target outside the vocabulary.
+    """
+    labelled = targets_N != NO_LABEL
+    if not bool(labelled.all()):
+        hidden_ND, targets_N = hidden_ND[labelled], targets_N[labelled]
+    if len(targets_N) and not 0 <= int(targets_N.min()) <= int(targets_N.max()) < len(weight_VD):
+        raise IndexError(f"a target lies outside the vocabulary of {len(weight_VD)}: {targets_N.min()} to {targets_N.max()}")
+    loss: Tensor = _LinearCrossEntropy.apply(hidden_ND, weight_VD, targets_N, chunk, torch.is_grad_enabled())
+    return loss
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, chunk: int, learn: bool) -> Tensor:
+        weight = weight_VD.to(hidden_ND.dtype)
+        wants_hidden, wants_weight = (learn and needed for needed in ctx.needs_input_grad[:2])
+        d_hidden = torch.empty_like(hidden_ND) if wants_hidden else None
+        d_weight = torch.zeros_like(weight_VD) if wants_weight else None
+        total = hidden_ND.new_zeros((), dtype=torch.float32)
+        for start in range(0, len(targets_N), chunk):
+            rows = slice(start, start + chunk)
+            hidden_ID, target_I = hidden_ND[rows], targets_N[rows, None]
+            logits_IV = F.linear(hidden_ID, weight).float()
+            total -= logits_IV.gather(1, target_I).sum()
+            top_I = logits_IV.amax(1, keepdim=True)
+            share_IV = logits_IV.sub_(top_I).exp_()
+            sum_I = share_IV.sum(1, keepdim=True)
+            total += (sum_I.log() + top_I).sum()
+            if not (wants_hidden or wants_weight):
+                continue
+            error_IV = share_IV.div_(sum_I).scatter_add_(1, target_I, share_IV.new_full(target_I.shape, -1.0))
+            error_IV = error_IV.to(hidden_ND.dtype)
+            if d_hidden is not None:
+                torch.mm(error_IV, weight, out=d_hidden[rows])
+            if d_weight is not None:
+                _add_product(d_weight, error_IV, hidden_ID)
+        ctx.save_for_backward(d_hidden, d_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        d_hidden, d_weight = ctx.saved_tensors
+        scaled = (None if part is None else part * grads[0].to(part.dtype) for part in (d_hidden, d_weight))
+        return (*scaled, None, None, None)  # type: ignore[return-value]
+
+
+def _add_product(total_VD: Tensor, error_IV: Tensor, hidden_ID: Tensor) -> None:
+    if total_VD.dtype == error_IV.dtype:
+        total_VD.addmm_(error_IV.t(), hidden_ID)
+    else:
+        total_VD += error_IV.t() @ hidden_ID

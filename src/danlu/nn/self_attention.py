@@ -1,0 +1,52 @@
+"""Self-attention with rotary positions as Llama and Qwen3 lay it out on disk: q_proj, k_proj, v_proj, o_proj.
+
+B rows, T tokens, D width, H query heads, G key heads, K head width.
+"""
+
+from torch import Tensor, nn
+
+from danlu.nn.attention import attend
+from danlu.nn.linear import Linear
+from danlu.nn.mask import Sight
+from danlu.nn.norm import RMSNorm
+from danlu.nn.rope import rotate_plain
+from danlu.nn.state import LayerState
+
+
+class SelfAttention(nn.Module):
+    """x (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, width: int, heads: int, key_heads: int, head_width: int, *, in_bias: bool = False, out_bias: bool = False):
+        super().__init__()
+        self.head_width = head_width
+        self.q_proj = Linear(width, heads * head_width, in_bias)
+        self.k_proj = Linear(width, key_heads * head_width, in_bias)
+        self.v_proj = Linear(width, key_heads * head_width, in_bias)
+        self.o_proj = Linear(heads * head_width, width, out_bias)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], sight: Sight, state: LayerState | None = None) -> Tensor:
+        q_BTHK, k_BTGK, v_BTGK = (
+            proj(x).unflatten(-1, (-1, self.head_width)) for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q_BTHK, k_BTGK = self.turn(q_BTHK, k_BTGK, rope)
+        q_BHTK, k_BGSK, v_BGSK = (part.transpose(1, 2) for part in (q_BTHK, k_BTGK, v_BTGK))
+        if state is not None:
+            k_BGSK, v_BGSK = state.append(sight.start, k_BGSK, v_BGSK)
+        mixed_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, sight)
+        return self.o_proj(mixed_BHTK.transpose(1, 2).flatten(2))
+
+    def turn(self, q_BTHK: Tensor, k_BTGK: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Queries and keys with their positions in them."""
+        return rotate_plain(q_BTHK, *rope), rotate_plain(k_BTGK, *rope)
+
+
+class QKNormAttention(SelfAttention):
+    """Each query and key head normalised before it is turned (Henry et al. 2020, arXiv:2010.04245; RMS as in Qwen3)."""
+
+    def __init__(self, width: int, heads: int, key_heads: int, head_width: int, eps: float, *, bias: bool = False):
+        super().__init__(width, heads, key_heads, head_width, in_bias=bias, out_bias=bias)
+        self.q_norm = RMSNorm(head_width, eps)
+        self.k_norm = RMSNorm(head_width, eps)
+
+    def turn(self, q_BTHK: Tensor, k_BTGK: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return super().turn(self.q_norm(q_BTHK), self.k_norm(k_BTGK), rope)

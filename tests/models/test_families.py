@@ -1,0 +1,151 @@
+"""Laws of every family on the shelf; a new file is enrolled by existing."""
+
+import pytest
+import torch
+
+from danlu.models import MODELS
+from danlu.models.weights import load_model, save_model
+
+FAMILIES = MODELS.names()
+CAUSAL = [name for name in FAMILIES if MODELS[name].causal]
+
+
+def tiny(family):
+    """A tiny model with every parameter away from zero, one and its neighbours."""
+    model = MODELS[family].tiny().eval()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def ids(rows, length, seed=0):
+    return torch.randint(31, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def test_every_family_is_found_by_its_file():
+    assert {"gpt2", "llama", "qwen3"} <= set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shapes(family):
+    model = tiny(family)
+    assert model.hidden(ids(2, 7)).shape == (2, 7, model.config.width)
+    assert model(ids(2, 7)).shape == (2, 7, 31)
+    assert model.output_weight.shape == (31, model.config.width)
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+@pytest.mark.parametrize("steps", [[1] * 11, [3, 1, 5, 2], [11]])
+def test_decoding_in_any_steps_equals_all_at_once(family, steps):
+    model, tokens = tiny(family), ids(2, 11)
+    state = model.new_state(batch=2, capacity=4)  # grows on the way
+    stepwise = torch.cat([model(part, state=state) for part in tokens.split(steps, dim=1)], dim=1)
+    torch.testing.assert_close(stepwise, model(tokens), rtol=1e-4, atol=1e-5)
+    assert state.length == 11
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+def test_a_cropped_and_reordered_state_goes_on_as_if_nothing_else_had_been(family):
+    model, tokens = tiny(family), ids(3, 9)
+    state = model.new_state(batch=3, capacity=16)
+    model(tokens, state=state)
+    state.crop(5)
+    state.reorder(torch.tensor([2, 0, 0]))
+    rows = tokens[[2, 0, 0]]
+    rest = ids(3, 4, seed=5)
+    torch.testing.assert_close(model(rest, state=state), model(torch.cat([rows[:, :5], rest], 1))[:, 5:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+def test_the_future_changes_nothing(family):
+    model, tokens = tiny(family), ids(2, 11)
+    other = tokens.clone()
+    other[:, 7:] = ids(2, 4, seed=9)
+    assert not torch.equal(tokens, other)
+    torch.testing.assert_close(model(tokens)[:, :7], model(other)[:, :7], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+def test_packed_documents_equal_each_alone(family):
+    """Rows of one, two and four documents together, so that every path is taken."""
+    model, tokens = tiny(family), ids(3, 12)
+    lengths = [[12], [5, 7], [1, 4, 4, 3]]
+    documents = torch.stack([torch.repeat_interleave(torch.arange(len(row)) * 2, torch.tensor(row)) for row in lengths])
+    alone = torch.stack([
+        torch.cat([model(part[None])[0] for part in row.split(parts)]) for row, parts in zip(tokens, lengths, strict=True)
+    ])  # fmt: skip
+    torch.testing.assert_close(model(tokens, documents_BT=documents.int()), alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+def test_a_document_does_not_leak_into_the_next(family):
+    """Also no gradient flows from one document's loss to another document's tokens."""
+    model, tokens = tiny(family), ids(2, 12)
+    documents = torch.tensor([[0] * 5 + [1] * 7, [4] * 12])
+    other = tokens.clone()
+    other[0, :5] = (other[0, :5] + 1) % 31
+    before, after = (model(part, documents_BT=documents) for part in (tokens, other))
+    torch.testing.assert_close(before[0, 5:], after[0, 5:], rtol=0, atol=0)
+    torch.testing.assert_close(before[1], after[1], rtol=0, atol=0)
+    assert (before[0, :5] - after[0, :5]).abs().max() > 1e-3
+
+    fresh = torch.tensor([[1, 2, 3, 4, 5, 11, 12, 13, 14, 15, 16, 17]])  # no token in both documents
+    model.hidden(fresh, documents_BT=documents[:1])[0, 5:].square().sum().backward()
+    moved = model.embedding.grad.abs().sum(1) > 0
+    assert not moved[1:6].any() and moved[11:18].all()
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+def test_documents_and_a_state_together_are_refused(family):
+    model = tiny(family)
+    state = model.new_state(batch=2, capacity=8)
+    model(ids(2, 3), state=state)
+    with pytest.raises(ValueError, match="not both"):
+        model(ids(2, 3), documents_BT=torch.tensor([[0, 0, 1]] * 2), state=state)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_folder_loads_with_the_same_config_and_logits(family, tmp_path):
+    model = tiny(family)
+    save_model(model, tmp_path)
+    again = load_model(tmp_path)
+    assert type(again) is type(model)
+    assert again.config.to_hf() == model.config.to_hf()
+    assert torch.equal(again(ids(2, 7)), model(ids(2, 7)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_first_values_depend_on_the_seed_alone(family):
+    torch.manual_seed(1)
+    first = MODELS.build(MODELS[family].tiny().config, 5)
+    torch.manual_seed(2)
+    second, third = MODELS.build(first.config, 5), MODELS.build(first.config, 6)
+    same = [torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)]
+    other = [torch.equal(a, b) for a, b in zip(first.parameters(), third.parameters(), strict=True) if a.dim() > 1 and a.any()]
+    assert all(same) and not any(other)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_first_values_do_not_touch_the_global_stream(family):
+    torch.manual_seed(4)
+    wanted = torch.rand(3)
+    torch.manual_seed(4)
+    MODELS[family].tiny()
+    assert torch.equal(torch.rand(3), wanted)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_parameter_learns(family):
+    model = tiny(family)
+    model(ids(2, 7)).square().sum().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()] == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_matmul_parameters_leave_out_only_look_up_tables(family):
+    model = tiny(family)
+    matrices = sum(part.numel() for part in model.parameters() if part.dim() > 1)
+    assert 0 < model.matmul_parameters() <= matrices
+    assert model.flops_per_token(8) > 6 * model.matmul_parameters()

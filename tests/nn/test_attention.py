@@ -1,0 +1,54 @@
+"""The kernels compute what the definition says."""
+
+import pytest
+import torch
+
+from danlu.nn.attention import attend, attend_plain
+from danlu.nn.mask import Sight, positions, table
+
+
+def parts(rows, heads, key_heads, tokens, reach, width=8):
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(rows, heads, tokens, width, generator=generator)
+    k, v = (torch.randn(rows, key_heads, reach, width, generator=generator) for _ in range(2))
+    return [part.requires_grad_() for part in (q, k, v)]
+
+
+def documents(*lengths):
+    return torch.stack([torch.repeat_interleave(torch.arange(len(row)), torch.tensor(row)) for row in lengths])
+
+
+@pytest.mark.parametrize(
+    "sight",
+    [
+        Sight(7),
+        Sight(1, start=4),
+        Sight(3, start=5),
+        Sight(7, 0, documents([7], [7], [7])),
+        Sight(7, 0, documents([2, 5], [7], [1, 3, 3])),
+        Sight(7, 0, documents([2, 5], [6, 1], [1, 3, 3])),
+    ],
+)
+@pytest.mark.parametrize(("heads", "key_heads"), [(2, 2), (6, 2), (5, 1)])
+def test_kernels_equal_the_definition_with_gradients(sight, heads, key_heads):
+    found, wanted = [], []
+    for out, function, seen in ((found, attend, sight), (wanted, attend_plain, sight.table())):
+        q, k, v = parts(3, heads, key_heads, sight.tokens, sight.start + sight.tokens)
+        mixed = function(q, k, v, seen)
+        mixed.square().sum().backward()
+        out += [mixed, q.grad, k.grad, v.grad]
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_token_sees_its_own_document_up_to_itself():
+    seen = table(4, 0, documents([1, 3]))
+    assert seen[0, 0].int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0], [0, 1, 1, 1]]
+
+
+def test_positions_restart_with_each_document():
+    assert positions(documents([1, 3, 2], [6])).tolist() == [[0, 0, 1, 2, 0, 1], [0, 1, 2, 3, 4, 5]]
+
+
+def test_numbers_of_documents_only_need_to_change():
+    assert torch.equal(positions(documents([2, 3]) * 9 + 4), positions(documents([2, 3])))

@@ -5,7 +5,9 @@ same ids (proof.py), lookup tables where a vocabulary has one token for each byt
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +17,18 @@ from danlu.tokenizer import patterns, proof
 from danlu.tokenizer.definition import byte_characters, from_characters
 
 Ids = np.ndarray[Any, np.dtype[np.uint32]]
+HOSTILE = (
+    "It's we'LL don't I'\u017f",
+    "a  b   c \t\n\r\n  x\n\n",
+    " \u00a0\u1680\u2003\u2028\u3000\u0085x\x0b\x0c\x1cy\u180e\u200b",
+    "\ufeff\x00\x7f e\u0301\u0301 \u0301\u0e01\u0e33\u0915\u094d\u0937",
+    "\u4e2d\u6587\uff0c\u3007\u3005\U00020000\U0002ebf0\U000323b0\uac00\u3042\u30a2",
+    "12345 \u0661\u0662\u0663 \u00bd\u2167\u3007 \uff11\uff12",
+    "\U0001f469\u200d\U0001f4bb\U0001faea\u2764\ufe0f",
+    "\u05e9\u05dc\u05d5\u05dd \u0633\u0644\u0627\u0645 \u01c5\u02b0\u00aa\u1c89\ua7cb\U00010d4a\U00011db0\U00016ea0\U0001df25",
+)
+"""Where engines with other Unicode tables or regular-expression rules have differed: white space, marks, digits, new letters."""
+_NAMED_CLASS = re.compile(r"\\[pPsSwWdDbB]")
 _UNUSED_SPECIAL = "\x00\x00no special token reaches this engine\x00\x00"
 
 
@@ -33,14 +47,16 @@ class Tiktoken:
 
     name = "tiktoken"
 
-    def __init__(self, ids: Mapping[bytes, int], pattern: str):
+    def __init__(self, ids: Mapping[bytes, int], pattern: str, normalise: Callable[[str], str] | None = None):
         import tiktoken
 
         unused = {_UNUSED_SPECIAL: max(ids.values()) + 1}  # with none at all its search for them matches everywhere
-        self.pattern = pattern
+        self.pattern, self._normalise = pattern, normalise
         self._encoding = tiktoken.Encoding("danlu", pat_str=pattern, mergeable_ranks=dict(ids), special_tokens=unused)
 
     def encode(self, text: str) -> Ids:
+        if self._normalise and not text.isascii():
+            text = self._normalise(text)
         return self._encoding.encode_to_numpy(text, disallowed_special=())
 
 
@@ -91,13 +107,12 @@ class Reference:
     name = "tokenizers"
 
     def __init__(self, definition: Mapping[str, Any]):
-        """Added tokens that are not special are words of the vocabulary and stay; special ones are left out here."""
         import tokenizers
 
-        ordinary = [token for token in definition["added_tokens"] if not token["special"]]
-        self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps({**definition, "added_tokens": ordinary}))
+        self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(definition))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True  # as text, that is
 
     def encode(self, text: str) -> Ids:
         text.encode()  # lone surrogates: raise as the other engines do
@@ -109,19 +124,14 @@ def choose(definition: Mapping[str, Any], proved: bool = False) -> tuple[Engine,
 
     proved: the equality of tiktoken and the merge list was shown before for exactly this definition.
     """
-    reason = "its vocabulary is not a byte-level BPE"
-    model = definition["model"]
-    if model.get("type") == "BPE" and not any(not token["special"] for token in definition["added_tokens"]):
-        if not definition.get("normalizer") and not model.get("merges"):
-            table = _table(definition)
-            if table:
-                return table, "one token a byte or character"
-        engine, reason = _tiktoken(definition, proved)
-        if engine:
-            return engine, reason
-    elif model.get("type") == "BPE":
-        reason = "it has added tokens that are ordinary words"
-    return Reference(definition), reason
+    if definition["model"].get("type") != "BPE":
+        return Reference(definition), "its vocabulary is not a byte-level BPE"
+    if not definition.get("normalizer") and not definition["model"].get("merges"):
+        table = _table(definition)
+        if table:
+            return table, "one token a byte or character"
+    engine, reason = _tiktoken(definition, proved)
+    return engine or Reference(definition), reason
 
 
 def _table(definition: Mapping[str, Any]) -> Engine | None:
@@ -142,29 +152,53 @@ def _tiktoken(definition: Mapping[str, Any], proved: bool) -> tuple[Engine | Non
     model = definition["model"]
     odd = [name for name in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
            if model.get(name)]  # fmt: skip
-    if odd or definition.get("normalizer"):
-        return None, f"it uses {odd[0] if odd else 'a normalizer'}, which tiktoken does not know"
+    if odd:
+        return None, f"it uses {odd[0]}, which tiktoken does not know"
     pattern = _pattern(definition.get("pre_tokenizer") or {})
     if pattern is None:
         return None, "its pre-tokenizer is not one regular expression followed by bytes"
-    special = {token["content"] for token in definition["added_tokens"]}
-    ids = {from_characters(name): number for name, number in model["vocab"].items() if name not in special}
+    added = {token["content"] for token in definition["added_tokens"]}
+    ids = {from_characters(name): number for name, number in model["vocab"].items() if name not in added}
     pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
     merges = [(from_characters(left), from_characters(right)) for left, right in pairs]
     if None in ids or any(None in pair for pair in merges):
         return None, "its vocabulary is not written in the byte-level alphabet"
-    formed = [ids.get(left + right, -1) for left, right in merges]  # type: ignore[operator]  # None was ruled out
-    if any(now <= before for before, now in zip([-1, *formed], formed, strict=False)):
-        return None, "its ids do not rise in the order of its merges"
-    if len(ids) != 256 + len(merges):
-        return None, "it has tokens that no merge forms, or lacks some of the 256 bytes"
-    problem = None if proved else proof.disagreement(merges)  # type: ignore[arg-type]
+    problem = _disorder(ids, merges) or (None if proved else proof.disagreement(merges))  # type: ignore[arg-type]
     if problem:
         return None, problem
     try:
-        return Tiktoken(ids, pattern), "proved equal to tokenizers, token by token"  # type: ignore[arg-type]
+        engine = Tiktoken(ids, pattern, _normaliser(definition))  # type: ignore[arg-type]
     except ValueError as error:
         return None, f"tiktoken cannot read its pattern: {error}"
+    if not proved and _NAMED_CLASS.search(pattern) and not _same_on_hostile_text(engine, Reference(definition)):
+        return None, "tiktoken cuts some hostile text elsewhere"
+    return engine, "proved equal to tokenizers, token by token"
+
+
+def _disorder(ids: Mapping[bytes, int], merges: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """Why ids cannot serve as tiktoken's ranks; None when they can."""
+    formed = [ids.get(left + right, -1) for left, right in merges]
+    if any(now < before for before, now in pairwise([0, *formed])):
+        return "its ids do not rise in the order of its merges"
+    if len(ids) != 256 + len(set(formed)) or any(bytes([byte]) not in ids for byte in range(256)):
+        return "it has tokens that no merge forms, or lacks some of the 256 bytes"
+    return None
+
+
+def _normaliser(definition: Mapping[str, Any]) -> Callable[[str], str] | None:
+    """The function that a tokenizer.json puts before everything else, as `tokenizers` computes it."""
+    if not definition.get("normalizer"):
+        return None
+    import tokenizers
+
+    empty = {**definition, "added_tokens": [], "pre_tokenizer": None, "post_processor": None, "decoder": None}
+    parts = {**empty, "model": {"type": "BPE", "vocab": {}, "merges": []}}
+    found: Callable[[str], str] = tokenizers.Tokenizer.from_str(json.dumps(parts)).normalizer.normalize_str
+    return found
+
+
+def _same_on_hostile_text(engine: Engine, reference: Engine) -> bool:
+    return all(np.array_equal(engine.encode(text), reference.encode(text)) for text in HOSTILE)
 
 
 def _pattern(before: Mapping[str, Any]) -> str | None:

@@ -45,12 +45,21 @@ def recover_merges(tokens: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def disagreement(merges: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Why tiktoken would not encode like the merge list, in words; None when it is proved to."""
-    merges = list(merges)
-    ranks = {left + right: rank for rank, (left, right) in enumerate(merges)}
-    if len(ranks) != len(merges):
-        return "two merges form the same token"
+    """Why tiktoken would not encode like the merge list, in words; None when it is proved to.
+
+    Some lists name several pairs for one token, one after the other. The pair that is ever met is the same one (it is the
+    halves above), so such lists are proved like others.
+    """
+    named: dict[bytes, set[tuple[bytes, bytes]]] = {}
+    last = None
     for left, right in merges:
-        if halves(left + right, ranks) != (left, right):
-            return f"token {left + right!r} is reached by another merge than {left!r} + {right!r}"
+        token = left + right
+        if token in named and token != last:
+            return f"token {token!r} is formed by merges of different rank"
+        named.setdefault(token, set()).add((left, right))
+        last = token
+    ranks = {token: rank for rank, token in enumerate(named)}
+    for token, pairs in named.items():
+        if halves(token, ranks) not in pairs:
+            return f"token {token!r} is reached by another merge than the list names"
     return None

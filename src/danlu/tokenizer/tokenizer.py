@@ -171,14 +171,14 @@ class Tokenizer:
 
     def encode_array(self, text: str, allow_special: Collection[str] = ()) -> Ids:
         """`encode` as a uint32 array."""
-        if not allow_special:
+        if not allow_special and not self._words:
             return self._ordinary(text)
         parts: list[Any] = []
         done = 0
-        for match in self._special_search(frozenset(allow_special)).finditer(text):
+        for match in self._search(frozenset(allow_special)).finditer(text):
             if match.start() > done:
                 parts.append(self._ordinary(text[done : match.start()]))
-            parts.append(np.array([self.special_tokens[match["name"]]], np.uint32))
+            parts.append(np.array([self.vocab[match[match.lastindex or 0]]], np.uint32))
             done = match.end()
         if done < len(text):
             parts.append(self._ordinary(text[done:]))
@@ -189,10 +189,10 @@ class Tokenizer:
         threads = threads or cores()
         tasks = list(_tasks(texts))
         if threads == 1 or len(tasks) < 2:
-            return [self._ordinary(text) for text in texts]
+            return [self.encode_array(text) for text in texts]
         self.engine  # noqa: B018  # made once, before the threads ask for it
         with ThreadPoolExecutor(threads) as pool:
-            done = pool.map(lambda task: [self._ordinary(text) for text in task], tasks)
+            done = pool.map(lambda task: [self.encode_array(text) for text in task], tasks)
             return [ids for task in done for ids in task]
 
     def _ordinary(self, text: str) -> Ids:
@@ -204,13 +204,22 @@ class Tokenizer:
                 f"Decode the source with errors='replace', or drop such characters first."
             ) from None
 
+    @functools.cached_property
+    def _words(self) -> frozenset[str]:
+        """Added tokens that are ordinary words and must be found before the engine cuts; `tokenizers` finds them itself."""
+        if self.engine.name == engines.Reference.name:
+            return frozenset()
+        return frozenset(token["content"] for token in self.parts["added_tokens"] if not token["special"])
+
     @functools.lru_cache(maxsize=64)  # noqa: B019  # a tokenizer lives as long as its process
-    def _special_search(self, allowed: frozenset[str]) -> re.Pattern[str]:
+    def _search(self, allowed: frozenset[str]) -> re.Pattern[str]:
+        """Finds allowed special tokens and ordinary added words, the longest at each place, with the blanks they swallow."""
         for name in allowed:
             if name not in self.special_tokens:
                 raise UnknownName("special token", name, self.special_tokens)
-        names = sorted(allowed, key=lambda name: (-len(name), name))
-        return re.compile(f"(?P<name>{'|'.join(map(re.escape, names))})")
+        added = {token["content"]: token for token in self.parts["added_tokens"]}
+        names = sorted(allowed | self._words, key=lambda name: (-len(name), name))
+        return re.compile("|".join([_token_pattern(added[name]) for name in names]))
 
     # ---- ids to text
 
@@ -268,6 +277,13 @@ def _tasks(texts: Sequence[str]) -> Iterable[Sequence[str]]:
             start, characters = at + 1, 0
     if start < len(texts):
         yield texts[start:]
+
+
+def _token_pattern(token: Mapping[str, Any]) -> str:
+    """Where an added token stands: its name as the only group, around it what its flags ask for."""
+    before, after = r"\s*" * token["lstrip"], r"\s*" * token["rstrip"]
+    alone = (r"(?<!\w)", r"(?!\w)") if token["single_word"] else ("", "")
+    return f"{before}{alone[0]}({re.escape(token['content'])}){alone[1]}{after}"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

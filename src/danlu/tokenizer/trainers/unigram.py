@@ -53,7 +53,7 @@ class Unigram:
         counted = Counted(texts)
         trainer = trainers.UnigramTrainer(
             vocab_size=wanted + BYTES, initial_alphabet=list(byte_characters()), show_progress=False, special_tokens=[],
-            max_piece_length=self.config.piece_bytes,
+            max_piece_length=self.config.piece_bytes, seed_size=min(1_000_000, 20 * vocab_size),
         )  # fmt: skip
         found = learn(models.Unigram(), trainer, counted, pattern)["model"]["vocab"]
         counted.require_text()

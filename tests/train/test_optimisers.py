@@ -121,7 +121,7 @@ def test_muon_agrees_with_torch_at_equal_polynomial(monkeypatch):
     for mine, other in zip(ours, theirs):
         other.data.copy_(mine.data)
     start = [p.detach().clone() for p in ours]
-    config = Muon.Config(learning_rate=0.05, weight_decay=0.1)
+    config = Muon.Config(learning_rate=0.05, weight_decay=0.1, iterations=5)
     left = Muon(config, [(f"layer.{i}.weight", p) for i, p in enumerate(ours)])
     right = torch.optim.Muon(theirs, lr=0.05, weight_decay=0.1, momentum=0.95)
     for _ in range(4):
@@ -136,7 +136,7 @@ def test_muon_agrees_with_torch_at_equal_polynomial(monkeypatch):
 
 def test_muon_moves_every_direction_alike():
     parameter = nn.Parameter(torch.zeros(12, 3))
-    optimiser = Muon(Muon.Config(learning_rate=0.1), [("layer.weight", parameter)])
+    optimiser = Muon(Muon.Config(learning_rate=0.1, iterations=5), [("layer.weight", parameter)])
     parameter.grad = torch.randn(12, 3) @ torch.diag(torch.tensor([1.0, 0.3, 0.05]))
     optimiser.step()
     values = torch.linalg.svdvals(parameter.detach())

@@ -1,5 +1,6 @@
 """Laws of the schedules: worked values, and what every schedule on the shelf promises."""
 
+import itertools
 import math
 
 import pytest
@@ -35,7 +36,7 @@ def test_cosine_is_half_way_in_the_middle():
 
 def test_linear_is_a_line():
     values = factors("linear", 20, warmup=0.25)
-    steps = [a - b for a, b in zip(values[5:], values[6:])]
+    steps = [a - b for a, b in itertools.pairwise(values[5:])]
     assert steps == pytest.approx([steps[0]] * len(steps))
 
 

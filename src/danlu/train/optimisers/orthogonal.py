@@ -20,14 +20,14 @@ COEFFICIENTS = (
 _SAFETY = 1.01  # keeps rounding from pushing the largest singular value out of the first polynomial's interval
 
 
-def orthogonalise(x_KMN: Tensor, steps: int = len(COEFFICIENTS)) -> Tensor:
+def orthogonalise(x_KMN: Tensor, iterations: int = len(COEFFICIENTS)) -> Tensor:
     """Push all singular values of each matrix towards one: (K, M, N) -> (K, M, N), M <= N runs fastest.
 
     Values above a thousandth of the matrix's Frobenius norm end within 0.8 to 1.2 after five steps; a zero matrix
     stays zero. Fewer steps leave small singular values small. Works in the dtype it is given.
     """
     x_KMN = x_KMN / (x_KMN.norm(dim=(-2, -1), keepdim=True) * _SAFETY + 1e-7)
-    for a, b, c in COEFFICIENTS[:steps]:
+    for a, b, c in COEFFICIENTS[:iterations]:
         gram_KMM = x_KMN @ x_KMN.mT
         x_KMN = torch.baddbmm(x_KMN, torch.baddbmm(gram_KMM, gram_KMM, gram_KMM, beta=b, alpha=c), x_KMN, beta=a)
     return x_KMN

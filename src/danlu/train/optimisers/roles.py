@@ -26,7 +26,8 @@ def roles(named_parameters: Iterable[tuple[str, Parameter]]) -> Roles:
     """Sort the parameters that want gradients; a tied head is its embedding and counts once.
 
     >>> import torch
-    >>> found = roles([("model.embed_tokens.weight", Parameter(torch.zeros(7, 3))), ("q_proj.weight", Parameter(torch.zeros(5, 3)))])
+    >>> table, matrix = Parameter(torch.zeros(7, 3)), Parameter(torch.zeros(5, 3))
+    >>> found = roles([("model.embed_tokens.weight", table), ("layers.0.q_proj.weight", matrix)])
     >>> len(found.tables), len(found.matrices), len(found.vectors)
     (1, 1, 0)
     """

@@ -11,7 +11,7 @@ from danlu.models import MODELS
 IDS = np.arange(19) * 5 % 31
 SHAPES = {
     "grouped": {},
-    "one key head": {"num_attention_heads": 5, "num_key_value_heads": 1, "head_dim": 6},
+    "one key head": {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 10},
     "as many key heads": {"num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": 14},
     "own head": {"tie_word_embeddings": False, "rope_theta": 1e6, "rms_norm_eps": 1e-3},
 }

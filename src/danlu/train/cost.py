@@ -30,7 +30,10 @@ class Shape:
         return self.matrices + self.vocab * self.width * (1 if self.tied else 2) + (2 * self.layers + 1) * self.width
 
     def flops_per_token(self, row_tokens: int) -> float:
-        """Arithmetic of one training token: 6 a weight in a product, attention as the full square (arXiv:2204.02311, appendix B)."""
+        """Arithmetic of one training token: 6 a weight in a product, and attention as the full square.
+
+        Source: PaLM (arXiv:2204.02311), appendix B.
+        """
         return 6.0 * (self.matrices + self.vocab * self.width) + 12.0 * self.layers * self.width * row_tokens
 
     def elements_per_token(self, row_tokens: int) -> float:

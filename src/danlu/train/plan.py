@@ -1,6 +1,5 @@
 """What the budget dial reads and what it decides; plain records that travel as JSON and import no torch."""
 
-from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -61,7 +60,7 @@ class Corpus(Settings):
 class Fixed(Settings):
     """What the user decided; null leaves it to the dial."""
 
-    model: dict[str, Any] = {}
+    model: dict[str, Any] = Field(default_factory=dict)
     """Settings of the model family that were given, `name` among them."""
     vocab_size: int | None = Field(None, gt=0)
     """Tokens of the vocabulary."""
@@ -73,9 +72,9 @@ class Fixed(Settings):
     """Most rows at once."""
     steps: int | None = Field(None, gt=0)
     """Steps of the run."""
-    optimiser: dict[str, Any] = {}
+    optimiser: dict[str, Any] = Field(default_factory=dict)
     """Settings of the optimiser that were given, `name` among them."""
-    schedule: dict[str, Any] = {}
+    schedule: dict[str, Any] = Field(default_factory=dict)
     """Settings of the schedule that were given, `name` among them."""
     dtype: Dtype | None = None
     """Type of the activations."""
@@ -153,8 +152,3 @@ def given(settings: Settings | None) -> dict[str, Any]:
         return {}
     said = settings.model_dump(mode="json", include=settings.model_fields_set)
     return {"name": getattr(settings, "name", None), **said}
-
-
-def merge(chosen: Mapping[str, Any], fixed: Mapping[str, Any], names: Iterable[str] = ()) -> dict[str, Any]:
-    """What was chosen, overruled by what was fixed."""
-    return {**chosen, **fixed, **{name: fixed[name] for name in names if name in fixed}}

@@ -87,6 +87,23 @@ def test_json_lines_read_back_and_a_line_cut_by_a_crash_is_left_out(tmp_path):
     assert list(log.read_events(path)) == events
 
 
+def test_a_log_goes_on_behind_its_last_whole_line(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"kind": "step", "step": 1}\n{"kind": "st')
+    with log.listening(log.JsonLines(path)):
+        log.emit("step", step=2)
+    assert [event["step"] for event in log.read_events(path)] == [1, 2]
+
+
+def test_nobody_hears_in_silence(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with log.listening(log.JsonLines(path)):
+        with log.silent():
+            log.say("unheard")
+        log.say("heard")
+    assert [event["text"] for event in log.read_events(path)] == ["heard"]
+
+
 def test_a_line_broken_in_the_middle_of_a_log_is_an_error(tmp_path):
     (tmp_path / "events.jsonl").write_text('{"kind": "st\n{"kind": "say"}\n')
     with pytest.raises(json.JSONDecodeError):

@@ -55,6 +55,17 @@ def listening(*sinks: Sink) -> Iterator[None]:
                 close()
 
 
+@contextmanager
+def silent() -> Iterator[None]:
+    """Nobody hears of anything for the length of a block: one of several processes speaks for all."""
+    kept = list(_sinks)
+    _sinks.clear()
+    try:
+        yield
+    finally:
+        _sinks[:] = kept
+
+
 class Progress:
     """Long work that says how far it is: `advance(n)` as it goes."""
 
@@ -93,6 +104,7 @@ class JsonLines:
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_cut_line(path)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # open as long as the sink listens
 
     def event(self, kind: str, fields: dict[str, Any]) -> None:
@@ -103,6 +115,13 @@ class JsonLines:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _drop_cut_line(path: Path) -> None:
+    """Remove a last line that a crash cut, or the next event would be written on its end."""
+    if path.exists() and not (text := path.read_bytes()).endswith(b"\n") and text:
+        with open(path, "r+b") as file:
+            file.truncate(text.rfind(b"\n") + 1)
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:

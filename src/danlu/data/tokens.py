@@ -157,7 +157,7 @@ def write_tokens(
         done.append(writer.flush())
     if not done:
         raise NoUsableText(f"there is no document to turn into tokens for {folder}. See the dataset's card for what was dropped.")
-    facts = {key: sum(part[key] for part in done) for key in ("documents", "tokens", "bytes")}
+    facts: dict[str, Any] = {key: sum(part[key] for part in done) for key in ("documents", "tokens", "bytes")}
     facts |= {"parts": len(done), "dtype": dtype.name, "bos_id": bos_id, "eos_id": eos_id, "vocab_size": vocab_size}
     files.write_text(folder / "tokens.json", json.dumps(facts, indent=1) + "\n")
     return TokenSet.open(folder)

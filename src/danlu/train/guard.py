@@ -35,8 +35,8 @@ class GuardSettings(Settings):
 class Guard:
     """Remembers the last steps and judges the next; its memory travels in checkpoints so that verdicts repeat exactly."""
 
-    def __init__(self, config: GuardSettings, path: Path | None = None):
-        self.config, self.path = config, path
+    def __init__(self, config: GuardSettings, path: Path | None = None, writes: bool = True):
+        self.config, self.path, self.writes = config, path, writes
         self.losses: deque[float] = deque(maxlen=config.window)
         self.norms: deque[float] = deque(maxlen=config.window)
         self.sick_in_a_row = 0
@@ -82,7 +82,7 @@ class Guard:
     def leave_out(self, steps: range) -> None:
         """Decide for good that these steps are not trained on."""
         self.left_out |= set(steps)
-        if self.path:
+        if self.path and self.writes:
             files.write_text(self.path, json.dumps(sorted(self.left_out)) + "\n")
 
     def state(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from danlu.core.errors import BadSettings
+from danlu.models import MODELS
 from danlu.models.plan import blocks
 from danlu.objectives.base import Batch
 from danlu.train.launch import World
@@ -37,7 +38,8 @@ class Parallel:
     """`module(batch)` on this process; `micro(last)` around every forward and backward but the last saves an exchange."""
 
     def __init__(self, model: nn.Module, objective: Any, world: World, mode: Mode = "auto", dtype: torch.dtype | None = None):
-        self.model, self.world, self.dtype = model, world, dtype
+        self.model, self.world = model, world
+        model.compute_dtype = dtype
         self.mode = choose(mode, world)
         self.module: Any = Scored(model, objective)
         if self.mode == "ddp":
@@ -58,9 +60,8 @@ class Parallel:
             yield
 
     def loss_sum(self, batch: Batch) -> Tensor:
-        """Sum of nats of a micro-batch, in the run's precision."""
-        with torch.autocast(self.world.device.type, self.dtype, enabled=self.dtype is not None):
-            return self.module(batch)
+        """Sum of nats of a micro-batch."""
+        return self.module(batch)
 
 
 def choose(mode: Mode, world: World) -> str:
@@ -113,6 +114,12 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
-    """Every weight in full, on the CPU; every process must ask."""
-    return {name: whole(tensor.detach()).cpu() for name, tensor in model.state_dict().items()}
+def unwrapped(parallel: Parallel) -> Any:
+    """The model with every weight in full; a sharded one is gathered into a new model, and every process must ask."""
+    model: Any = parallel.model
+    if parallel.mode != "fsdp":
+        return model
+    state = {name: whole(tensor.detach()).cpu() for name, tensor in model.state_dict().items()}
+    full = MODELS.build(model.config)
+    full.load_state_dict(state)
+    return full

@@ -1,0 +1,419 @@
+"""Train a language model on a dataset, from nothing, within a budget."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from danlu.core import files, log
+from danlu.core.artifact import Artifact, check_out, open_artifact, publish, work_folder
+from danlu.core.errors import OutOfMemory, TokenizerMismatch
+from danlu.core.machine import cores, memory_bytes
+from danlu.core.settings import Named, Settings, choice, load
+from danlu.core.units import Budget, size
+from danlu.models import MODELS
+from danlu.objectives import OBJECTIVES
+from danlu.stages import STAGES, settings_of
+from danlu.train.guard import GuardSettings
+from danlu.train.optimisers import OPTIMISERS
+from danlu.train.schedules import SCHEDULES
+from danlu.train.watchers import WATCHERS
+from danlu.train.workplace import Workplace
+
+if TYPE_CHECKING:
+    from danlu.data.tokens import TokenSet
+    from danlu.tokenizer.tokenizer import Tokenizer
+    from danlu.train.launch import World
+    from danlu.train.loop import Run
+    from danlu.train.plan import Plan
+
+_FREE = ("dataset", "out", "tokenizer", "threads", "compile", "recompute", "parallel", "watch", "overwrite")
+"""Settings that may change between the attempts of a run: paths (the ids count) and what moves only the last digits."""
+
+
+class Watch(Settings):
+    """Who looks on. Nothing here changes what is learned."""
+
+    progress: Annotated[Named, choice(WATCHERS)] = {"name": "progress"}  # type: ignore[assignment]  # noqa: RUF012
+    """Tokens per second, loss, time left."""
+    heldout: Annotated[Named, choice(WATCHERS)] = {"name": "heldout"}  # type: ignore[assignment]  # noqa: RUF012
+    """Bits per byte of held-out text while training."""
+    samples: Annotated[Named, choice(WATCHERS)] = {"name": "samples"}  # type: ignore[assignment]  # noqa: RUF012
+    """What the model writes as it learns."""
+    save: Annotated[Named, choice(WATCHERS)] = {"name": "save"}  # type: ignore[assignment]  # noqa: RUF012
+    """When checkpoints are made, and how many stay."""
+    profile: Annotated[Named, choice(WATCHERS)] | None = None
+    """A trace of a few steps: say --watch.profile profile."""
+    tensorboard: bool = False
+    """Also write TensorBoard files into the work folder (extra: tensorboard)."""
+
+
+class Pretrain(Settings):
+    """Sizes, batch, rates and length are chosen by the budget where they are not given here. An interrupted run goes on when
+    the same command is given again."""
+
+    positional = ("dataset",)
+
+    dataset: Path
+    """Folder that `danlu prepare` wrote."""
+    out: Path
+    """Model folder to write, in Hugging Face's layout; the run's own state lies beside it in OUT.run."""
+    tokenizer: Path | None = None
+    """Folder that `danlu tokenizer` wrote; left out: one is trained on the dataset, with a vocabulary that suits the budget."""
+    budget: Budget = "10m"  # type: ignore[assignment]  # defaults are validated
+    """Training to spend: 3m, 2h, '400k tokens', '1e16 flops'."""
+    steps: int | None = Field(None, ge=1)
+    """Steps to train for, in place of what the budget allows."""
+    model: Annotated[Named, choice(MODELS)] = {"name": "qwen3"}  # type: ignore[assignment]  # noqa: RUF012
+    """Family and sizes; sizes that are not given are chosen by the budget."""
+    objective: Annotated[Named, choice(OBJECTIVES)] = {"name": "causal"}  # type: ignore[assignment]  # noqa: RUF012
+    """What is minimised."""
+    optimiser: Annotated[Named, choice(OPTIMISERS)] = {"name": "muon"}  # type: ignore[assignment]  # noqa: RUF012
+    """How weights move; rates that are not given are chosen by the budget."""
+    schedule: Annotated[Named, choice(SCHEDULES)] = {"name": "wsd"}  # type: ignore[assignment]  # noqa: RUF012
+    """How the rate moves over the run."""
+    row_tokens: int | None = Field(None, ge=2)
+    """Tokens of a row: what the model sees at once. None: chosen by the budget."""
+    batch_rows: int | None = Field(None, ge=1)
+    """Rows of a step, over all processes. None: chosen by the budget."""
+    micro_rows: int | None = Field(None, ge=1)
+    """Most rows that a process computes at once: fewer take less memory and change nothing else. None: chosen by the budget."""
+    vocab_size: int | None = Field(None, ge=1)
+    """Vocabulary of the tokenizer that is trained when none is given. None: chosen by the budget."""
+    seed: int = 0
+    """Seed of every random choice."""
+    max_norm: float = Field(1.0, ge=0)
+    """Gradients are scaled down to this norm; 0: never."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the layers; weights stay float32. auto: what this machine does faster, as measured."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of each process. None: OMP_NUM_THREADS, else all cores."""
+    compile: bool = False
+    """Compile the blocks first: pays in long runs."""
+    recompute: bool = False
+    """Keep only the input of each block for the backward pass and compute the rest again: less memory, more time."""
+    parallel: Literal["auto", "none", "ddp", "fsdp"] = "auto"
+    """How several processes (torchrun) share the model: copies (ddp) or shards (fsdp). auto: ddp."""
+    guard: GuardSettings = GuardSettings()
+    """What happens when loss or gradients explode."""
+    watch: Watch = Field(default_factory=Watch)
+    """Who looks on."""
+    overwrite: bool = False
+    """Whether to replace a finished output, or drop an unfinished run with other settings."""
+
+
+@STAGES.register
+def pretrain(config: Pretrain) -> Artifact | None:
+    """Train; returns the model folder (None in all but the first of several processes)."""
+    from danlu.train.launch import join
+    from danlu.train.loop import train
+    from danlu.train.signals import stopping
+
+    check_out(config.out, config.overwrite)
+    dataset = open_artifact(config.dataset, "dataset")
+    place = Workplace(work_folder(config.out))
+    with ExitStack() as stack:
+        world = stack.enter_context(join())
+        if world.first:
+            stack.enter_context(place.locked())
+            place.begin(_identity(config, dataset), config.overwrite)
+            sinks: list[log.Sink] = [log.JsonLines(place.folder / "events.jsonl")]
+            sinks += [log.TensorBoard(place.folder / "tensorboard")] if config.watch.tensorboard else []
+            stack.enter_context(log.listening(*sinks))
+        else:
+            stack.enter_context(log.silent())
+        stop = stack.enter_context(stopping())
+        plan = _decide(config, place, world)
+        tokenizer = _tokenizer(config, place, plan, world)
+        _check_vocabulary(config, tokenizer)
+        tokens = {split: _tokens(config, dataset, place, tokenizer, split, world) for split in ("train", "validation")}
+        run = _assemble(config, place, plan, tokenizer, tokens, world)
+        run.stop = stop
+        with _memory_advice(plan):
+            train(run)
+        return _publish(config, dataset, place, plan, tokenizer, tokens, run)
+
+
+def _identity(config: Pretrain, dataset: Artifact) -> dict[str, Any]:
+    """What makes a run this run and no other."""
+    from danlu.tokenizer.tokenizer import Tokenizer
+
+    settings = config.model_dump(mode="json", exclude=set(_FREE))
+    return {**settings, "dataset": dataset.id, "tokenizer": Tokenizer.open(config.tokenizer).id if config.tokenizer else None}
+
+
+def _decide(config: Pretrain, place: Workplace, world: "World") -> "Plan":
+    """The plan of the run: the one on disk where it has begun, else chosen now and put there."""
+    from danlu.train.plan import Plan
+
+    path = place.folder / "plan.json"
+    if world.first and not path.is_file():
+        plan = _choose(config, world)
+        files.write_text(path, json.dumps(plan.model_dump(mode="json"), indent=1) + "\n")
+        for line in plan.reasons:
+            log.say(f"  {line}")
+        log.emit("plan", **plan.model_dump(mode="json"))
+    world.wait()
+    plan = Plan(**json.loads(path.read_text(encoding="utf-8")))
+    if plan.memory_bytes > memory_bytes():
+        raise OutOfMemory(
+            f"this run would need about {size(plan.memory_bytes)} of memory and this process may use {size(memory_bytes())}. "
+            f"Nothing has begun. {_ADVICE}"
+        )
+    return plan
+
+
+def _choose(config: Pretrain, world: "World") -> "Plan":
+    from danlu.train.plan import Plan, given
+
+    rows, row_tokens = config.batch_rows or 8, config.row_tokens or 128
+    tokens = config.budget.amount if config.budget.unit == "tokens" else 200_000
+    return Plan(
+        budget=config.budget,
+        model={"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, **given(config.model)},
+        vocab_size=config.vocab_size or 512,
+        row_tokens=row_tokens,
+        rows=rows,
+        micro_rows=config.micro_rows or rows,
+        steps=config.steps or max(int(tokens // (rows * row_tokens)), 1),
+        optimiser=given(config.optimiser),
+        schedule=given(config.schedule),
+        dtype="float32",
+        threads=cores(),
+        compile=config.compile,
+        parameters=0,
+        epochs=0,
+        step_s=0,
+        seconds=0,
+        tokens=int(tokens),
+        flops=0,
+        memory_bytes=0,
+        bits_per_byte=0,
+        reasons=[],
+    )
+
+
+def _tokenizer(config: Pretrain, place: Workplace, plan: "Plan", world: "World") -> "Tokenizer":
+    """The tokenizer given, or one trained here with the vocabulary of the plan."""
+    from danlu.tokenizer.tokenizer import Tokenizer
+
+    if config.tokenizer:
+        return Tokenizer.open(config.tokenizer)
+    folder = place.folder / "tokenizer"
+    if world.first and not folder.exists():
+        settings = {"dataset": config.dataset, "out": folder, "vocab_size": plan.vocab_size}
+        STAGES["tokenizer"](load(settings_of("tokenizer"), settings, "danlu tokenizer"))
+    world.wait()
+    return Tokenizer.open(folder)
+
+
+def _check_vocabulary(config: Pretrain, tokenizer: "Tokenizer") -> None:
+    asked = getattr(config.model, "vocab_size", None)
+    if _asked(config, "vocab_size") and asked < tokenizer.vocab_size:
+        raise TokenizerMismatch(
+            f"--model.vocab_size {asked} is smaller than the tokenizer's {tokenizer.vocab_size} tokens. "
+            f"Leave it out: the model takes the tokenizer's size."
+        )
+
+
+def _tokens(
+    config: Pretrain, dataset: Artifact, place: Workplace, tokenizer: "Tokenizer", split: str, world: "World"
+) -> "TokenSet | None":
+    """The tokens of a split, made by the first process and kept for later runs; None for a split without documents."""
+    from danlu.data.shards import count, read_documents
+    from danlu.data.tokens import TokenSet, write_tokens
+
+    total = count(config.dataset, split)
+    if split == "validation" and not total["documents"]:
+        return None
+    folder = place.folder / "tokens" / f"{dataset.id}-{tokenizer.id}" / split
+    if world.first:
+        write_tokens(
+            folder, read_documents(config.dataset, split), tokenizer.encode_batch, bos_id=tokenizer.bos_id,
+            eos_id=tokenizer.eos_id, vocab_size=tokenizer.vocab_size, total_bytes=total["bytes"],
+        )  # fmt: skip
+    world.wait()
+    return TokenSet.open(folder)
+
+
+def _assemble(
+    config: Pretrain, place: Workplace, plan: "Plan", tokenizer: "Tokenizer", tokens: "dict[str, TokenSet | None]", world: "World"
+) -> "Run":
+    """The run, standing at its last checkpoint where it has one."""
+    import torch
+
+    from danlu.core.seeds import derive
+    from danlu.data.pack import Packer
+    from danlu.train.batches import Batches
+    from danlu.train.checkpoint import Checkpoints
+    from danlu.train.guard import Guard
+    from danlu.train.horizon import Horizon
+    from danlu.train.loop import Run
+    from danlu.train.parallel import Parallel, compile_blocks, save_activations
+
+    torch.set_num_threads(config.threads or _threads(plan))
+    model_settings = MODELS[plan.model["name"]].Config(**{**plan.model, **_vocabulary(config, plan, tokenizer)})
+    model = MODELS.build(model_settings, derive(config.seed, "model"))
+    model.to(world.device)
+    if config.recompute:
+        save_activations(model)
+    if config.compile or plan.compile:
+        compile_blocks(model)
+    objective = OBJECTIVES.build(config.objective)
+    parallel = Parallel(model, objective, world, config.parallel, torch.bfloat16 if plan.dtype == "bfloat16" else None)
+    optimiser = OPTIMISERS.build(OPTIMISERS[plan.optimiser["name"]].Config(**plan.optimiser), list(model.named_parameters()))
+    schedule = SCHEDULES.build(SCHEDULES[plan.schedule["name"]].Config(**plan.schedule))
+    train_tokens = tokens["train"]
+    assert train_tokens is not None
+    packer = Packer(train_tokens, plan.row_tokens, config.seed)
+    by_time = plan.budget.unit == "seconds" and config.steps is None
+    run = Run(
+        parallel=parallel, optimiser=optimiser, schedule=schedule, seed=config.seed, max_norm=config.max_norm,
+        batches=Batches(packer, plan.rows, plan.micro_rows, world.rank, world.size),
+        horizon=Horizon(place.folder / "horizon.json", plan.steps, plan.budget.amount if by_time else None),
+        checkpoints=Checkpoints(place.folder / "checkpoints", world, keep=config.watch.save.keep),  # type: ignore[attr-defined]
+        guard=Guard(config.guard, place.folder / "guard.json", writes=world.first),
+        watchers=_watchers(config, plan, parallel, tokenizer, tokens["validation"]), folder=place.folder,
+    )  # fmt: skip
+    saved = run.checkpoints.latest()
+    if saved:
+        run.restore(saved)
+        log.say(f"going on after step {run.step} of {run.steps}")
+    return run
+
+
+def _threads(plan: "Plan") -> int:
+    return int(os.environ["OMP_NUM_THREADS"]) if "OMP_NUM_THREADS" in os.environ else min(plan.threads, cores())
+
+
+def _vocabulary(config: Pretrain, plan: "Plan", tokenizer: "Tokenizer") -> dict[str, Any]:
+    """What the tokenizer decides about the model; a vocabulary that the user wants larger may be larger."""
+    fields = MODELS[plan.model["name"]].Config.model_fields
+    known = {"vocab_size": max(tokenizer.vocab_size, plan.model.get("vocab_size", 0) if _asked(config, "vocab_size") else 0),
+             "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}  # fmt: skip
+    return {key: value for key, value in known.items() if key in fields}
+
+
+def _asked(config: Pretrain, setting: str) -> bool:
+    return setting in config.model.model_fields_set
+
+
+def _watchers(config: Pretrain, plan: "Plan", parallel: Any, tokenizer: "Tokenizer", heldout: "TokenSet | None") -> list[Any]:
+    from danlu.train.watchers.base import Tools
+
+    if heldout is None:
+        log.warn("the dataset has no held-out documents: the run measures its training loss only")
+    prompts = [tokenizer.decode(_opening(heldout, index, tokenizer)) for index in range(min(2, len(heldout)))] if heldout else []
+    tools = Tools(
+        heldout=heldout,
+        generate=None if parallel.mode == "fsdp" else _writer(parallel.model, tokenizer),
+        prompts=tuple(prompt for prompt in prompts if prompt),
+        flops_per_token=parallel.model.flops_per_token(plan.row_tokens),
+        peak_flops=0.0,
+    )
+    watch = config.watch
+    chosen = [watch.progress, watch.heldout, watch.samples, watch.save, *([watch.profile] if watch.profile else [])]
+    return [WATCHERS.build(one, tools) for one in chosen]
+
+
+def _opening(heldout: "TokenSet", index: int, tokenizer: "Tokenizer") -> list[int]:
+    special = set(tokenizer.special_tokens.values())
+    return [number for number in heldout.document(index, 0, 13).tolist() if number not in special]
+
+
+def _writer(model: Any, tokenizer: "Tokenizer") -> Any:
+    """A function that lets the model, as it is at the moment of the call, go on with a text."""
+    from danlu.engine.model import Model
+
+    live = Model(model, tokenizer, Path(), frozenset({tokenizer.eos_id} - {None}), fast=False)  # type: ignore[arg-type]
+
+    def write(prompt: str, tokens: int, seed: int) -> str:
+        return live.generate(prompt, max_tokens=tokens, temperature=0.8, seed=seed)
+
+    return write
+
+
+def _publish(
+    config: Pretrain, dataset: Artifact, place: Workplace, plan: "Plan", tokenizer: "Tokenizer",
+    tokens: "dict[str, TokenSet | None]", run: "Run",
+) -> Artifact | None:  # fmt: skip
+    from danlu.models.weights import save_model
+    from danlu.train.card import write_card
+    from danlu.train.parallel import unwrapped
+    from danlu.train.report import write as write_report
+
+    model = unwrapped(run.parallel)  # every process takes part where the model is sharded
+    if not run.world.first:
+        return None
+    inputs = [dataset.as_input("dataset")]
+    inputs += [open_artifact(config.tokenizer).as_input("tokenizer")] if config.tokenizer else []
+    with publish(config.out, kind="model", stage="pretrain", settings=config, inputs=inputs, overwrite=config.overwrite) as draft:
+        save_model(model, draft.path)
+        tokenizer.save(draft.path)
+        draft.ledger, draft.seeds = _ledger(run, tokens), {"seed": config.seed}
+        draft.metrics = _metrics(run, model)
+        draft.licences, draft.sources = list(dataset.lineage.licences), list(dataset.lineage.sources)
+        draft.wall_s = run.seconds
+        facts = {"family": plan.model["name"], "parameters": draft.metrics["parameters"], "vocab_size": model.config.vocab_size,
+                 "context": model.config.context}  # fmt: skip
+        settings = config.model_dump(mode="json")
+        card = write_card(config.out.name, facts=facts, metrics=draft.metrics, ledger=draft.ledger, settings=settings,
+                          licences=draft.licences, sources=draft.sources)  # fmt: skip
+        files.write_text(draft.path / "README.md", card)
+        write_report(place.folder, draft.path, title=f"Training of {config.out.name}", settings=settings, ledger=draft.ledger,
+                     inputs=inputs)  # fmt: skip
+    place.finish()
+    return draft.result
+
+
+def _ledger(run: "Run", tokens: "dict[str, TokenSet | None]") -> dict[str, Any]:
+    """Where every token went. stored = learnable + one opening token a document; served = trained_on + left_out."""
+    stored, packer, done = tokens["train"], run.batches.packer, run.done
+    assert stored is not None
+    served = done.tokens + done.left_out_tokens
+    ledger: dict[str, Any] = {
+        "tokens": {
+            "documents": len(stored), "stored": stored.tokens, "learnable": packer.pairs_per_epoch, "served": served,
+            "trained_on": done.tokens, "left_out": done.left_out_tokens, "epochs": round(served / packer.pairs_per_epoch, 6),
+        },
+        "train_sources": stored.by_source(),
+    }  # fmt: skip
+    if (heldout := tokens["validation"]) is not None:
+        ledger["validation_sources"] = heldout.by_source()
+    return ledger
+
+
+def _metrics(run: "Run", model: Any) -> dict[str, Any]:
+    done = run.done
+    metrics = {"parameters": sum(part.numel() for part in model.parameters()), "steps": run.step, "tokens": done.tokens,
+               "seconds": round(run.seconds, 3), "tokens_per_s": done.tokens / max(run.seconds, 1e-9)}  # fmt: skip
+    if done.heldout:
+        metrics |= {"heldout_loss": done.heldout["loss"], "bits_per_byte": done.heldout["bits_per_byte"]}
+    return metrics
+
+
+_ADVICE = (
+    "Fewer --micro_rows take less memory and change nothing else; --recompute trades memory for time; shorter --row_tokens or "
+    "a smaller --model help most."
+)
+
+
+@contextmanager
+def _memory_advice(plan: "Plan") -> Iterator[None]:
+    """Say what helps where memory runs out."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            f"{str(error).splitlines()[0]}. {_ADVICE} ({plan.micro_rows} rows of {plan.row_tokens} were used.)"
+        ) from None
+    except RuntimeError as error:
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(f"memory ran out. {_ADVICE} ({plan.micro_rows} rows of {plan.row_tokens} were used.)") from None

@@ -1,0 +1,76 @@
+"""Measure models on text: perplexity, bits per byte with their uncertainty, side by side."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from danlu.core.artifact import Artifact, check_out, publish
+from danlu.core.lineage import raw_input
+from danlu.core.settings import Settings
+from danlu.stages import STAGES
+
+
+class Evaluate(Settings):
+    """Several models are compared on the same stretches of text, so that a difference is not blurred by how hard a text is."""
+
+    positional = ("models",)
+
+    models: list[Path] = Field(min_length=1)
+    """Folders of the models."""
+    text: list[Path] = Field(min_length=1)
+    """Text files to score, in any common encoding."""
+    out: Path
+    """Folder to write: report.html, report.json."""
+    window: int | None = Field(None, ge=2)
+    """Most tokens that a model sees at once; left out, its context."""
+    stride: int | None = Field(None, ge=1)
+    """Tokens scored by each window after the first; left out, half a window. Less is slower and fairer to the model."""
+    overwrite: bool = False
+    """Whether to replace a finished output."""
+
+
+@STAGES.register
+def evaluate(config: Evaluate) -> Artifact:
+    """Score the texts with each model, print the table, write the report."""
+    check_out(config.out, config.overwrite)
+    from danlu.engine.folder import model_input
+    from danlu.engine.model import load
+    from danlu.evaluate import report
+    from danlu.evaluate.text import read_texts, score
+
+    texts = read_texts(config.text)
+    scores = [
+        score(load(path), texts, name, window=config.window, stride=config.stride)
+        for path, name in zip(config.models, names(config.models), strict=True)
+    ]
+    inputs = [*map(model_input, config.models), *(raw_input("text", path) for path in config.text)]
+    with publish(config.out, kind="report", stage="evaluate", settings=config, inputs=inputs,
+                 overwrite=config.overwrite) as draft:  # fmt: skip
+        draft.metrics = report.write(draft.path, scores)
+    show(report.COLUMNS, report.rows(scores), report.differences(scores))
+    assert draft.result is not None
+    return draft.result
+
+
+def names(paths: list[Path]) -> list[str]:
+    """Short names of model folders; whole paths where short ones would be the same."""
+    short = [path.resolve().name for path in paths]
+    return short if len(set(short)) == len(short) else [str(path) for path in paths]
+
+
+def show(columns: tuple[str, ...], rows: list[list[str]], differences: list[dict]) -> None:
+    """The table on stdout."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(*columns[:1], box=box.SIMPLE)
+    for column in columns[1:]:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for pair in differences:
+        console.print(f"{pair['first']} - {pair['second']}: {pair['difference']:+.4f} bits per byte, 95 % interval "
+                      f"{pair['low']:+.4f} to {pair['high']:+.4f}: {pair['meaning']}", markup=False, highlight=False)  # fmt: skip

@@ -29,11 +29,11 @@ check: $(VENV)/.test-installed ## style, types and floors, in seconds
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.docs-installed ## the site in ./site, both languages, every warning an error
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "open site/index.html"
 
 serve-docs: $(VENV)/.docs-installed ## the site on http://127.0.0.1:8001, rebuilt as you write
-	$(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8001
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8001
 
 pages: $(VENV)/.installed ## write the generated parts of docs and README anew (settings reference, measured figures)
 	$(BIN)/python tools/reference.py

@@ -44,7 +44,7 @@ def test_a_file_says_what_it_is_in_its_first_line(path):
 def test_nothing_is_left_undone_in_the_sources(path):
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", text)
-    assert "NotImplementedError" not in text
+    assert "NotImplementedError" not in text or path.name == "base.py", "only what others must override is left open"
     assert not re.search(r"except(?: (?:Base)?Exception)?:\s*(?:pass|return None|continue)\b", text), "an error is swallowed"
 
 

@@ -66,7 +66,7 @@ def compute_rows(tokens: float) -> list[list[str]]:
         cells = [model.name, f"{model.flops_per_token() * tokens:.2e}"]
         for accelerators in UTILISATION:
             spent = seconds(model, accelerators, tokens)
-            cells.append(f"{long(spent)}, ${spent / 3600 * accelerators * PRICE:,.0f}")
+            cells.append(f"{long(spent)}<br>${spent / 3600 * accelerators * PRICE:,.0f}")
         lines.append(cells)
     return lines
 
@@ -124,10 +124,12 @@ _WORDS = {
     "en": {
         "model": "model", "flops": "FLOPs", "whole": "training state", "weights": "weights, bf16", "sent": "sent a step",
         "station": "station", "amount": "amount",
-        "raw": "text, uncompressed", "shards": "Parquet shards, zstd (a ratio of 0.4)", "tokens": f"tokens, {BYTES_PER_TOKEN:g} bytes each",
+        "raw": "text, uncompressed", "shards": "Parquet shards, zstd (a ratio of 0.4)",
+        "tokens": f"tokens, {BYTES_PER_TOKEN:g} bytes each",
         "token_bytes": "token shards, uint32", "signatures": "MinHash band keys, 20 bands of 16 bytes, documents of 4 kB",
         "prepare": "cleaning on 64 / 1024 cores", "encode": "encoding on 64 / 1024 cores",
-        "read": f"reading it once from a disk of {size(DISK)}/s", "feed": "tokens to feed 1024 accelerators training 8B, a second",
+        "read": f"reading it once from a disk of {size(DISK)}/s",
+        "feed": "tokens to feed 1024 accelerators training 8B, a second",
         "checkpoint": "a checkpoint of 8B with optimiser state",
         "assumption": "assumption", "value": "value",
         "assumptions": [
@@ -180,11 +182,15 @@ def pages() -> dict[Path, str]:
         path = ROOT / "docs" / language / "scale.md"
         page = path.read_text(encoding="utf-8")
         counts = [f"{n}×" for n in UTILISATION]
-        page = filled(page, "assumptions", table([words["assumption"], words["value"]], [list(row) for row in words["assumptions"]]))
+        page = filled(
+            page, "assumptions", table([words["assumption"], words["value"]], [list(row) for row in words["assumptions"]])
+        )
         page = filled(page, "compute", table([words["model"], words["flops"], *counts], compute_rows(tokens)))
         page = filled(page, "memory", table([words["model"], words["weights"], words["whole"], *counts], memory_rows()))
         page = filled(page, "network", table([words["model"], words["sent"], *counts[1:]], network_rows()))
-        page = filled(page, "data", table([words["station"], words["amount"]], [[words[key], value] for key, value in data_rows()]))
+        page = filled(
+            page, "data", table([words["station"], words["amount"]], [[words[key], value] for key, value in data_rows()])
+        )
         found[path] = page
     return found
 

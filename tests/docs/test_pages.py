@@ -22,7 +22,7 @@ def name(path):
 
 def test_both_languages_have_the_same_pages():
     chinese = sorted(path.relative_to(DOCS / "zh") for path in (DOCS / "zh").rglob("*.md"))
-    assert PAIRS == chinese and len(PAIRS) > 10
+    assert chinese == PAIRS and len(PAIRS) > 10
 
 
 @pytest.mark.parametrize(("english", "chinese"), TWINS, ids=name)
@@ -34,7 +34,11 @@ def test_twins_have_the_same_headings_and_the_same_code(english, chinese):
 
 def code(block):
     """A block without its comments, which each language says in its own words."""
-    return block.kind, block.run, [line.partition("  #")[0].rstrip() for line in block.text.splitlines() if not line.startswith("#")]
+    return (
+        block.kind,
+        block.run,
+        [line.partition("  #")[0].rstrip() for line in block.text.splitlines() if not line.startswith("#")],
+    )
 
 
 @pytest.mark.parametrize("english", [path for path, _ in TWINS], ids=name)

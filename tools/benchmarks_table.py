@@ -1,0 +1,150 @@
+"""Fill the table of measured figures in README*.md and docs/*/benchmarks.md from benchmarks/results/*.json.
+
+One function a result file turns its figures into rows; a result without one is an error, so no figure can go unseen.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from danlu.core.units import size
+from tools.regions import LANGUAGES, ROOT, filled, write_or_check
+
+RESULTS = ROOT / "benchmarks" / "results"
+_HEAD = {"en": ("what", "against", "Danlu", "other", "ratio"), "zh": ("测什么", "对比", "丹炉", "对方", "比值")}
+_NONE = {"en": "No figures have been measured yet.", "zh": "还没有测得的数据。"}
+_RECORD = {
+    "en": ("Target", "Command", "Date", "Machine", "Versions", "Settings", "Notes"),
+    "zh": ("目标", "命令", "日期", "机器", "版本", "设置", "备注"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table: what was measured in both languages, against whom, both figures and their ratio in words."""
+
+    english: str
+    chinese: str
+    against: str
+    ours: str
+    theirs: str = ""
+    ratio: str = ""
+    first: bool = True
+    """Whether it belongs into the README as well."""
+
+    def cells(self, language: str) -> list[str]:
+        return [self.english if language == "en" else self.chinese, self.against, self.ours, self.theirs, self.ratio]
+
+
+Rows = Callable[[dict[str, Any]], Iterator[Line]]
+_READERS: dict[str, Rows] = {}
+
+
+def reads(*names: str) -> Callable[[Rows], Rows]:
+    """Decorator: this function turns the results of these files into rows."""
+
+    def keep(rows: Rows) -> Rows:
+        _READERS.update(dict.fromkeys(names, rows))
+        return rows
+
+    return keep
+
+
+def ratio(value: float) -> str:
+    """A ratio in words."""
+    return f"{value:.3g}×"
+
+
+@reads("startup")
+def _startup(record: dict[str, Any]) -> Iterator[Line]:
+    for command in ("danlu --help", "danlu pretrain --help"):
+        seconds = record["figures"][command]["above_bare_s"]["median"]
+        yield Line(
+            f"`{command}`, seconds above `python -c pass`", f"`{command}` 比 `python -c pass` 多用的秒数", "", f"{seconds:.2f}"
+        )
+
+
+@reads("pretrain_throughput", "pretrain_throughput_bfloat16")
+def _throughput(record: dict[str, Any]) -> Iterator[Line]:
+    dtype = record["settings"]["dtype"]
+    for shape, sides in record["figures"].items():
+        ours = max(
+            (side for side in ("danlu", "danlu compiled") if side in sides),
+            key=lambda side: sides[side]["tokens_per_s"]["median"],
+        )
+        for other in (side for side in sides if not side.startswith("danlu")):
+            yield Line(
+                f"pre-training tokens/s, {shape}, {dtype}", f"预训练 词元/秒，{shape}，{dtype}", other,
+                f"{sides[ours]['tokens_per_s']['median']:,.0f}", f"{sides[other]['tokens_per_s']['median']:,.0f}",
+                ratio(sides[f"{ours} / {other}, tokens_per_s"]["median"]), first="compiled" not in other,
+            )  # fmt: skip
+        if "transformers llama" in sides:
+            yield Line(
+                f"peak memory in training, {shape}, {dtype}", f"训练峰值内存，{shape}，{dtype}", "transformers llama",
+                size(sides[ours]["peak_bytes"]["median"]), size(sides["transformers llama"]["peak_bytes"]["median"]),
+                ratio(sides[f"{ours} / transformers llama, peak_bytes"]["median"]),
+            )  # fmt: skip
+
+
+def records() -> dict[str, dict[str, Any]]:
+    """Every result by file name."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+
+
+def lines(name: str, record: dict[str, Any]) -> list[Line]:
+    """The rows of one result. Raises KeyError for a result that no function here reads."""
+    return list(_READERS[name](record))
+
+
+def table(rows: list[Line], language: str) -> str:
+    """Rows as a Markdown table."""
+    if not rows:
+        return _NONE[language]
+    head = _HEAD[language]
+    cells = [list(head), ["---", "---", "---:", "---:", "---:"], *(row.cells(language) for row in rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def details(language: str) -> str:
+    """One section a result: its rows and all that is needed to judge and to repeat them."""
+    words = _RECORD[language]
+    parts = []
+    for name, record in records().items():
+        machine = record["machine"]
+        facts = [
+            (words[0], record["target"]), (words[1], f"`{record['command']}`"), (words[2], record["date"]),
+            (words[3], f"{machine['processor']}, {machine['cores']} cores, {size(machine['memory_bytes'])}, {machine['system']}"),
+            (words[4], ", ".join(f"{key} {value}" for key, value in {**machine["versions"], **record["versions"]}.items())),
+            (words[5], ", ".join(f"{key}: {value}" for key, value in record["settings"].items())), (words[6], record["notes"]),
+        ]  # fmt: skip
+        parts += [
+            f"## {name} {{#{name.replace('_', '-')}}}",
+            "",
+            f"*{record['claim']}*",
+            "",
+            table(lines(name, record), language),
+            "",
+        ]
+        parts += [f"- {word}: {fact}" for word, fact in facts if fact] + [""]
+    return "\n".join(parts) or _NONE[language]
+
+
+def pages() -> dict[Path, str]:
+    """What the README files and the pages of measured figures must hold."""
+    first = [line for name, record in records().items() for line in lines(name, record) if line.first]
+    found = {}
+    for language, readme in zip(LANGUAGES, ("README.md", "README.zh-CN.md"), strict=True):
+        page = (ROOT / readme).read_text(encoding="utf-8")
+        found[ROOT / readme] = filled(page, "benchmarks", table(first, language))
+        path = ROOT / "docs" / language / "benchmarks.md"
+        found[path] = filled(path.read_text(encoding="utf-8"), "benchmarks", details(language))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(write_or_check(pages()))

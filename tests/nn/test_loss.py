@@ -16,10 +16,12 @@ def parts(tokens=17, width=5, vocab=11, dtype=torch.float32):
 
 @pytest.mark.parametrize("chunk", [1, 4, 17, 100])
 @pytest.mark.parametrize("labelled", ["all", "some", "none"])
-def test_equals_the_definition_with_gradients(chunk, labelled):
+@pytest.mark.parametrize("cap", [None, 1.5])
+def test_equals_the_definition_with_gradients(chunk, labelled, cap):
     results = []
     for function, more in ((linear_cross_entropy_sum, {"chunk": chunk}), (linear_cross_entropy_sum_plain, {})):
         hidden, weight, targets = parts()
+        more["cap"] = cap
         if labelled != "all":
             targets[:: 3 if labelled == "some" else 1] = -100
         loss = function(hidden, weight, targets, **more)

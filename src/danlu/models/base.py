@@ -85,12 +85,16 @@ class CausalLM(nn.Module):
 
     def initialise(self, seed: int) -> None:
         """Give every parameter its first value, a pure function of (seed, parameter name)."""
-        initialise(self, seed, self.spread)
+        initialise(self, seed, self.spread, self.constant)
 
     def spread(self, name: str, parameter: nn.Parameter) -> float:
         """Standard deviation of a matrix at the start; matrices that write to the residual stream start smaller."""
         writes = name.endswith(("o_proj.weight", "down_proj.weight", "c_proj.weight"))
         return self.config.initializer_range / ((2 * self.config.depth) ** 0.5 if writes else 1.0)
+
+    def constant(self, name: str) -> float:
+        """Value of a vector at the start: norm weights one, biases zero."""
+        return 1.0 if name.endswith("weight") else 0.0
 
     @property
     def activation_dtype(self) -> torch.dtype:

@@ -137,14 +137,19 @@ class Decoder(CausalLM):
 
     def __init__(self, config: DecoderConfig, seed: int = 0):
         super().__init__(config)
-        self.model = Trunk(config, [self.block(config) for _ in range(config.num_hidden_layers)])
+        self.model = self.trunk(config)
         if not config.tie_word_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size)
         self.initialise(seed)
 
+    @classmethod
+    def trunk(cls, config: Any) -> nn.Module:
+        """All but the head."""
+        return Trunk(config, [cls.block(config) for _ in range(config.num_hidden_layers)])
+
     @staticmethod
     @abstractmethod
-    def block(config: Any) -> Block:
+    def block(config: Any) -> nn.Module:
         """One layer of this family."""
 
     def hidden(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None, state: State | None = None) -> Tensor:
@@ -170,8 +175,12 @@ class Decoder(CausalLM):
         return self.model.embed_tokens.weight
 
     def new_state(self, batch: int, capacity: int) -> State:
+        return self.make_state(State, batch, capacity)
+
+    def make_state(self, kind: type[State], batch: int, capacity: int) -> State:
+        """A memory of the given kind, with this model's sizes."""
         config = self.config
-        return State(
+        return kind(
             config.depth, batch, config.key_heads, config.head_width,
             capacity=capacity, dtype=self.activation_dtype, device=self.embedding.device,
         )  # fmt: skip

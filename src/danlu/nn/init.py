@@ -8,8 +8,10 @@ from torch import nn
 from danlu.core.seeds import derive
 
 
-def initialise(model: nn.Module, seed: int, spread: Callable[[str, nn.Parameter], float]) -> None:
-    """Fill every parameter: norm weights one, biases zero, all else normal with standard deviation `spread(name, parameter)`.
+def initialise(
+    model: nn.Module, seed: int, spread: Callable[[str, nn.Parameter], float], constant: Callable[[str], float]
+) -> None:
+    """Fill every parameter: vectors with `constant(name)`, matrices normal with standard deviation `spread(name, matrix)`.
 
     Parameters without storage (the meta device) are left alone: a file fills them.
     """
@@ -18,7 +20,7 @@ def initialise(model: nn.Module, seed: int, spread: Callable[[str, nn.Parameter]
             continue
         with torch.no_grad():
             if parameter.dim() == 1:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+                parameter.fill_(constant(name))
                 continue
             width = spread(name, parameter)
             if width == 0.0:

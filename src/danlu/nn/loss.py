@@ -15,13 +15,22 @@ NO_LABEL = -100
 """A target that asks for nothing."""
 
 
-def linear_cross_entropy_sum_plain(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-    """The definition: sum over labelled tokens of -log softmax(hidden weight^T)[target], in nats."""
-    logits_NV = F.linear(hidden_ND, weight_VD.to(hidden_ND.dtype)).float()
+def soft_cap(logits: Tensor, cap: float | None) -> Tensor:
+    """Logits bent into (-cap, cap) (Gemma 2, arXiv:2408.00118, section 2); unchanged without a cap."""
+    return logits if cap is None else cap * (logits / cap).tanh()
+
+
+def linear_cross_entropy_sum_plain(
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, cap: float | None = None
+) -> Tensor:
+    """The definition: sum over labelled tokens of -log softmax(soft_cap(hidden weight^T))[target], in nats."""
+    logits_NV = soft_cap(F.linear(hidden_ND, weight_VD.to(hidden_ND.dtype)).float(), cap)
     return F.cross_entropy(logits_NV, targets_N, ignore_index=NO_LABEL, reduction="sum")
 
 
-def linear_cross_entropy_sum(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, chunk: int = 512) -> Tensor:
+def linear_cross_entropy_sum(
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, chunk: int = 512, *, cap: float | None = None
+) -> Tensor:
     """What `linear_cross_entropy_sum_plain` computes, `chunk` labelled tokens at a time. A float32 scalar in nats.
 
     Raises IndexError for a target outside the vocabulary.
@@ -31,13 +40,15 @@ def linear_cross_entropy_sum(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Te
         hidden_ND, targets_N = hidden_ND[labelled], targets_N[labelled]
     if len(targets_N) and not 0 <= int(targets_N.min()) <= int(targets_N.max()) < len(weight_VD):
         raise IndexError(f"a target lies outside the vocabulary of {len(weight_VD)}: {targets_N.min()} to {targets_N.max()}")
-    loss: Tensor = _LinearCrossEntropy.apply(hidden_ND, weight_VD, targets_N, chunk, torch.is_grad_enabled())
+    loss: Tensor = _LinearCrossEntropy.apply(hidden_ND, weight_VD, targets_N, chunk, cap, torch.is_grad_enabled())
     return loss
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, chunk: int, learn: bool) -> Tensor:
+    def forward(
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, chunk: int, cap: float | None, learn: bool
+    ) -> Tensor:
         weight = weight_VD.to(hidden_ND.dtype)
         wants_hidden, wants_weight = (learn and needed for needed in ctx.needs_input_grad[:2])
         d_hidden = torch.empty_like(hidden_ND) if wants_hidden else None
@@ -47,6 +58,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             rows = slice(start, start + chunk)
             hidden_ID, target_I = hidden_ND[rows], targets_N[rows, None]
             logits_IV = F.linear(hidden_ID, weight).float()
+            if cap is not None:
+                logits_IV.div_(cap).tanh_()
+                slope_IV = 1 - logits_IV.square() if wants_hidden or wants_weight else None
+                logits_IV.mul_(cap)
             total -= logits_IV.gather(1, target_I).sum()
             top_I = logits_IV.amax(1, keepdim=True)
             share_IV = logits_IV.sub_(top_I).exp_()
@@ -55,6 +70,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if not (wants_hidden or wants_weight):
                 continue
             error_IV = share_IV.div_(sum_I).scatter_add_(1, target_I, share_IV.new_full(target_I.shape, -1.0))
+            if cap is not None:
+                error_IV.mul_(slope_IV)
             error_IV = error_IV.to(hidden_ND.dtype)
             if d_hidden is not None:
                 torch.mm(error_IV, weight, out=d_hidden[rows])
@@ -64,10 +81,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         d_hidden, d_weight = ctx.saved_tensors
         scaled = (None if part is None else part * grads[0].to(part.dtype) for part in (d_hidden, d_weight))
-        return (*scaled, None, None, None)  # type: ignore[return-value]
+        return (*scaled, None, None, None, None)  # type: ignore[return-value]
 
 
 def _add_product(total_VD: Tensor, error_IV: Tensor, hidden_ID: Tensor) -> None:

@@ -14,7 +14,7 @@ from danlu.nn.state import LayerState
 
 
 class SelfAttention(nn.Module):
-    """x (B, T, D) -> (B, T, D)."""
+    """x (B, T, D) -> (B, T, D); `bonus` (B, T, G K) is added to the values where a family has one."""
 
     def __init__(self, width: int, heads: int, key_heads: int, head_width: int, *, in_bias: bool = False, out_bias: bool = False):
         super().__init__()
@@ -24,10 +24,18 @@ class SelfAttention(nn.Module):
         self.v_proj = Linear(width, key_heads * head_width, in_bias)
         self.o_proj = Linear(heads * head_width, width, out_bias)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], sight: Sight, state: LayerState | None = None) -> Tensor:
-        q_BTHK, k_BTGK, v_BTGK = (
-            proj(x).unflatten(-1, (-1, self.head_width)) for proj in (self.q_proj, self.k_proj, self.v_proj)
-        )
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        sight: Sight,
+        state: LayerState | None = None,
+        bonus: Tensor | None = None,
+    ) -> Tensor:
+        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        if bonus is not None:
+            v = v + bonus
+        q_BTHK, k_BTGK, v_BTGK = (part.unflatten(-1, (-1, self.head_width)) for part in (q, k, v))
         q_BTHK, k_BTGK = self.turn(q_BTHK, k_BTGK, rope)
         q_BHTK, k_BGSK, v_BGSK = (part.transpose(1, 2) for part in (q_BTHK, k_BTGK, v_BTGK))
         if state is not None:

@@ -1,0 +1,47 @@
+"""A Hugging Face model folder: transformers, vLLM and llama.cpp's converter read it without Danlu."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from danlu.core import files
+from danlu.core.settings import Named
+from danlu.engine.exporters import EXPORTERS
+from danlu.engine.model import Model, load
+from danlu.models.weights import load_model, save_model
+
+_NAME = "generation_config.json"
+
+
+@EXPORTERS.register
+class HuggingFace:
+    """config.json, generation_config.json, safetensors, tokenizer files; the chat template where the model has one."""
+
+    class Config(Named):
+        name: Literal["hf"] = "hf"
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+        """Type of the weights on disk; the certificate says what a shorter one costs."""
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def write(self, model: Model, folder: Path) -> None:
+        weights = load_model(model.path, dtype=getattr(torch, self.config.dtype))
+        save_model(weights, folder)
+        model.tokenizer.save(folder)
+        self._keep_generation_settings(model, folder)
+
+    def read(self, folder: Path) -> Model:
+        return load(folder, device="cpu")
+
+    def _keep_generation_settings(self, model: Model, folder: Path) -> None:
+        """What the source says about generation, with every token that ends an answer."""
+        source, target = model.path / _NAME, folder / _NAME
+        said = json.loads(target.read_text(encoding="utf-8"))
+        said |= json.loads(source.read_text(encoding="utf-8")) if source.is_file() else {}
+        ends = sorted(model.ends)
+        if ends:
+            said["eos_token_id"] = ends[0] if len(ends) == 1 else ends
+        files.write_text(target, json.dumps(said, indent=2) + "\n")

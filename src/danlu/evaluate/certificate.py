@@ -1,0 +1,83 @@
+"""The receipt of a change of form: what a model computed before and after, on the same text.
+
+The probe is our own text in English, Chinese and code, so that a certificate can be repeated anywhere.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danlu.core.machine import version
+from danlu.engine.model import Model
+
+PROBE = '''A furnace keeps what the fire cannot take. On the first day the ore goes in, grey and heavy; on the third it glows;
+on the ninth the master opens the door, looks once, and closes it again. "Not yet," he says, and writes 9/49 on the wall.
+丹炉之中，火候为先。投石入炉，三日见红，九日启门，师父看一眼，又把门关上，只说：“还不到时候。”
+def temper(ore, days=49):
+    """Heat `ore` and return what is left."""
+    for day in range(1, days + 1):
+        ore = [grain for grain in ore if grain.survives(day)]
+    return ore
+'''
+"""Text on which models are compared."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Agreement of two computations of the logits on the probe's first tokens."""
+
+    tokens: int
+    largest_difference: float
+    """Largest absolute difference of a logit."""
+    relative_difference: float
+    """That, over the largest absolute logit."""
+    top1_agreement: float
+    """Share of positions where both hold the same token the likeliest."""
+    divergence: float
+    """Mean Kullback-Leibler divergence of the second from the first, nats a token."""
+    perplexity_before: float
+    perplexity_after: float
+
+    def figures(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def probe(model: Model) -> list[int]:
+    """Ids of the probe, as many as one window of the model holds."""
+    return model.encode(PROBE)[: model.context]
+
+
+def certify(before_TV: Tensor, after_TV: Tensor, ids: list[int]) -> Certificate:
+    """Compare logits after each of T tokens."""
+    first, second = before_TV.double(), after_TV.double()
+    difference = (first - second).abs().max().item()
+    log_first, log_second = first.log_softmax(-1), second.log_softmax(-1)
+    targets, largest = torch.tensor(ids[1:]), first.abs().max().clamp(min=1e-30).item()
+
+    def perplexity(log_TV: Tensor) -> float:
+        nats = -log_TV[:-1].gather(1, targets[:, None])
+        return math.exp(min(nats.mean().item(), 700.0)) if len(targets) else float("nan")
+
+    return Certificate(
+        tokens=len(ids), largest_difference=difference, relative_difference=difference / largest,
+        top1_agreement=(first.argmax(-1) == second.argmax(-1)).double().mean().item(),
+        divergence=(log_first.exp() * (log_first - log_second)).sum(-1).mean().item(),
+        perplexity_before=perplexity(log_first), perplexity_after=perplexity(log_second),
+    )  # fmt: skip
+
+
+def with_transformers(folder: Path, ids: list[int]) -> tuple[Tensor, list[int]] | None:
+    """Logits (T, V) and the probe's ids as transformers computes them from a folder; None where it is not installed."""
+    if version("transformers") is None:
+        return None
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        logits = model(torch.tensor([ids])).logits[0].float()
+    return logits, tokenizer(PROBE, add_special_tokens=False)["input_ids"]

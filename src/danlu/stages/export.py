@@ -1,0 +1,94 @@
+"""Write a model in a form that other programs read, with a certificate that it is still the same model."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from danlu.core import files, log
+from danlu.core.artifact import Artifact, check_out, publish
+from danlu.core.lineage import read
+from danlu.core.settings import Named, Settings, choice
+from danlu.core.units import size
+from danlu.engine.exporters import EXPORTERS
+from danlu.stages import STAGES
+
+
+class Export(Settings):
+    """The certificate compares the logits of the written folder with the source's, and with transformers' where it is
+    installed; it lies beside the weights as certificate.json."""
+
+    positional = ("model",)
+
+    model: Path
+    """Folder of the model."""
+    out: Path
+    """Folder to write."""
+    to: Annotated[Named, choice(EXPORTERS)] = {"name": "hf"}  # type: ignore[assignment]  # noqa: RUF012
+    """The form to write."""
+    overwrite: bool = False
+    """Whether to replace a finished output."""
+
+
+@STAGES.register
+def export(config: Export) -> Artifact:
+    """Write the folder aside, read it back, certify it, give it its name."""
+    check_out(config.out, config.overwrite)
+    from danlu.engine.folder import model_input
+    from danlu.engine.model import load
+
+    source, exporter = load(config.model, device="cpu"), EXPORTERS.build(config.to)
+    with publish(config.out, kind="model", stage="export", settings=config, inputs=[model_input(config.model)],
+                 overwrite=config.overwrite) as draft:  # fmt: skip
+        exporter.write(source, draft.path)
+        draft.metrics = certificate(source, exporter.read(draft.path), draft.path)
+        files.write_text(draft.path / "certificate.json", json.dumps(draft.metrics, indent=1) + "\n")
+        if (config.model / "lineage.json").is_file():
+            record = read(config.model)
+            draft.licences, draft.sources = list(record.licences), list(record.sources)
+        card(config.model, draft.path, draft.metrics)
+    log.say(summary(draft.metrics))
+    assert draft.result is not None
+    return draft.result
+
+
+def certificate(source: Any, written: Any, folder: Path) -> dict[str, Any]:
+    """Figures of the change: against the source, and against transformers where it is installed."""
+    from danlu.evaluate.certificate import certify, probe, with_transformers
+
+    ids = probe(source)
+    before = source.logits([ids])[0]
+    found: dict[str, Any] = {
+        "against_source": certify(before, written.logits([ids])[0], ids).figures(),
+        "same_ends": sorted(source.ends) == sorted(written.ends),
+        "bytes": sum(path.stat().st_size for path in folder.iterdir()),
+    }
+    theirs = with_transformers(folder, ids)
+    if theirs is None:
+        log.say("transformers is not installed, so the certificate does not compare with it (pip install transformers)")
+    else:
+        logits, their_ids = theirs
+        begin = 0 if source.tokenizer.bos_id is None else 1
+        found["against_transformers"] = certify(before, logits, ids).figures()
+        found["same_tokens_in_transformers"] = their_ids[: len(ids) - begin] == ids[begin:]
+    return found
+
+
+def card(source: Path, folder: Path, figures: dict[str, Any]) -> None:
+    """The source's card, if there is one, and the certificate in words."""
+    old = source / "README.md"
+    text = old.read_text(encoding="utf-8") if old.is_file() else f"# {folder.name}\n"
+    files.write_text(folder / "README.md", f"{text.rstrip()}\n\n## Certificate of export\n\n{summary(figures)}\n")
+
+
+def summary(figures: dict[str, Any]) -> str:
+    """The certificate in a few lines."""
+    lines = []
+    for key, whom in (("against_source", "the source"), ("against_transformers", "transformers")):
+        if key in figures:
+            one = figures[key]
+            lines.append(
+                f"against {whom}: logits differ by at most {one['largest_difference']:.2e} ({one['relative_difference']:.1e} "
+                f"relative), same first choice at {one['top1_agreement']:.2%} of {one['tokens']} tokens, perplexity "
+                f"{one['perplexity_before']:.3f} -> {one['perplexity_after']:.3f}"
+            )
+    return "\n".join([*lines, f"{size(figures['bytes'])} on disk"])

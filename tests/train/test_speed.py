@@ -1,0 +1,88 @@
+"""Laws of measuring: prices explain what they were fitted to, predictions add up, nothing is left changed."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from danlu.models import MODELS
+from danlu.train import speed
+from danlu.train.cost import Shape, memory_bytes, step_seconds
+from danlu.train.plan import Pace
+
+PACE = Pace(
+    threads=2,
+    matmul_flops={"float32": 2e11, "bfloat16": 4e11},
+    bandwidth=3e10,
+    layer_s=1e-3,
+    flop_s=1e-11,
+    element_s=1e-9,
+    update_s=1e-11,
+    parameter_s=1e-9,
+    memory_bytes=10**10,
+)
+SHAPE = Shape(width=64, inner=160, layers=3, heads=2, vocab=500)
+
+
+def model(**changes):
+    sizes = {"vocab_size": 97, "hidden_size": 48, "intermediate_size": 112, "num_hidden_layers": 3, "num_attention_heads": 2}
+    return MODELS.build(MODELS["qwen3"].Config(**{**sizes, **changes}))
+
+
+def test_fit_recovers_the_prices_that_made_the_times():
+    works = [(1, 5, 2), (3, 1, 7), (2, 2, 2), (9, 4, 1)]
+    prices = [0.5, 0.25, 2.0]
+    times = [sum(w * p for w, p in zip(row, prices)) for row in works]
+    assert speed.fit_positive(works, times) == pytest.approx(prices)
+
+
+def test_fit_never_pays_for_work():
+    assert min(speed.fit_positive([(1, 1), (2, 1), (3, 1)], [3.0, 2.0, 1.0])) >= 0
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_shape_counts_what_the_model_has(tied):
+    built = model(tie_word_embeddings=tied)
+    shape = Shape(width=48, inner=112, layers=3, heads=2, vocab=97, tied=tied)
+    head_norms = sum(part.numel() for name, part in built.named_parameters() if name.endswith(("q_norm.weight", "k_norm.weight")))
+    assert shape.parameters == sum(part.numel() for part in built.parameters()) - head_norms
+    assert shape.flops_per_token(50) == built.flops_per_token(50)
+
+
+def test_more_work_costs_more():
+    base = step_seconds(SHAPE, 128, 8, 8, PACE, 4)
+    assert step_seconds(SHAPE, 128, 16, 16, PACE, 4) > base
+    assert step_seconds(SHAPE, 256, 8, 8, PACE, 4) > 2 * base - step_seconds(SHAPE, 128, 0, 8, PACE, 4)
+    assert step_seconds(SHAPE, 128, 8, 2, PACE, 4) == pytest.approx(base + 3 * 4 * PACE.layer_s)
+    assert step_seconds(SHAPE, 128, 8, 8, PACE, 0) < base
+
+
+def test_memory_grows_with_rows_and_weights():
+    less = memory_bytes(SHAPE, 128, 4, PACE, "float32")
+    assert memory_bytes(SHAPE, 128, 8, PACE, "float32") > less
+    assert memory_bytes(Shape(width=128, inner=320, layers=3, heads=2, vocab=500), 128, 4, PACE, "float32") > less
+
+
+def test_measuring_gives_a_usable_pace_and_leaves_threads_alone():
+    before = torch.get_num_threads()
+    pace = speed.measure(threads=1, dtype="float32")
+    assert torch.get_num_threads() == before
+    assert pace.threads == 1 and pace.dtype == "float32"
+    assert pace.flop_s >= 1 / pace.matmul_flops["float32"]
+    assert pace.bandwidth > 1e8 and pace.parameter_s > 0 and pace.update_s > 0
+    assert 1 < pace.activation_bytes < 40
+    assert Pace(**pace.model_dump(mode="json")) == pace
+    assert "GFLOP/s" in speed.describe(pace)
+
+
+def test_timing_a_model_leaves_its_weights_alone():
+    built = model()
+    before = [part.detach().clone() for part in built.parameters()]
+    assert speed.time_step(built, rows=4, row_tokens=16, micro_rows=2, repeats=1) > 0
+    assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, built.parameters()))
+
+
+def test_seconds_of_takes_the_fastest_and_drops_the_first(monkeypatch):
+    clock = iter([0.0, 9.0, 10.0, 13.0, 20.0, 22.0])
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert speed.seconds_of(lambda: None, repeats=2, warm=1) == 2.0

@@ -70,6 +70,16 @@ def test_an_unknown_form_is_refused_with_what_is_known(source, tmp_path, capsys)
     assert not (tmp_path / "hf").exists()
 
 
+def test_a_family_of_our_own_is_refused(tmp_path, capsys):
+    from danlu.models import MODELS
+
+    for family in [name for name in MODELS.names() if MODELS[name].Config.hf_type.startswith("danlu_")]:
+        write_tiny(tmp_path / family, family)
+        assert main(["export", str(tmp_path / family), "-o", str(tmp_path / "hf")]) == 1
+        assert "only Danlu computes" in capsys.readouterr().err
+    assert not (tmp_path / "hf").exists()
+
+
 def test_the_certificate_counts_what_differs():
     import torch
 

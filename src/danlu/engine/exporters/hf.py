@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from danlu.core import files
+from danlu.core.errors import UnsupportedModel
 from danlu.core.settings import Named
 from danlu.engine.exporters import EXPORTERS
 from danlu.engine.model import Model, load
@@ -28,6 +29,11 @@ class HuggingFace:
         self.config = config
 
     def write(self, model: Model, folder: Path) -> None:
+        if model.model.config.hf_type.startswith("danlu_"):
+            raise UnsupportedModel(
+                f"{model.path} is of the family {model.model.config.name!r}, which only Danlu computes. "
+                f"Train one that others know, such as --model.name qwen3, to hand it on."
+            )
         weights = load_model(model.path, dtype=getattr(torch, self.config.dtype))
         save_model(weights, folder)
         model.tokenizer.save(folder)

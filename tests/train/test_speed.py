@@ -83,6 +83,6 @@ def test_timing_a_model_leaves_its_weights_alone():
 
 
 def test_seconds_of_takes_the_fastest_and_drops_the_first(monkeypatch):
-    clock = iter([0.0, 9.0, 10.0, 13.0, 20.0, 22.0])
+    clock = iter([0.0, 10.0, 13.0, 20.0, 22.0])
     monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     assert speed.seconds_of(lambda: None, repeats=2, warm=1) == 2.0

@@ -101,7 +101,7 @@ def _rarely(best: str | None, sample: bytes, whole: bool) -> str | None:
     found = {}
     for name, low, high in (("gb18030", 0xB0, 0xD7), ("big5", 0xA4, 0xC6)):
         if _fits(sample, name, whole):
-            leads = [byte for byte in re.findall(rb"[\x81-\xfe][\x30-\xfe]", sample)]
+            leads = re.findall(rb"[\x81-\xfe][\x30-\xfe]", sample)
             found[name] = sum(low <= pair[0] <= high for pair in leads) / max(len(leads), 1)
     name = max(found, key=lambda key: found[key], default=best)
     return name if found.get(name, 0.0) > 0.5 else None

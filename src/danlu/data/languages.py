@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from danlu.data.letters import Array
+from danlu.data.letters import LINE_END, Array
 from danlu.data.texts import Texts
 
 STOP_WORDS: dict[str, tuple[str, ...]] = {
@@ -34,58 +34,49 @@ STOP_WORDS: dict[str, tuple[str, ...]] = {
 
 
 @functools.cache
-def _table() -> tuple[Array, Array, Array]:
-    """Sorted hashes of all stop words, a running number for each word, and which languages (rows) have it."""
+def _table() -> tuple[Array, Array]:
+    """Sorted hashes of all stop words, and which languages (columns) have each, (words, languages)."""
     every = sorted({word for words in STOP_WORDS.values() for word in words})
-    hashes = Texts(every)
-    found = hashes.hash(hashes.starts, hashes.ends)
-    order = np.argsort(found)
-    member = np.array([[every[place] in STOP_WORDS[language] for place in order] for language in STOP_WORDS])
-    return found[order], np.arange(len(every)), member
-
-
-def _stop_words(texts: Texts) -> tuple[Array, Array]:
-    """Which stop word each word of the batch is; two arrays: the word's document and its number in the table."""
-    hashes, _, _ = _table()
-    words = texts.words.hashes
-    likely = np.flatnonzero(_sieve()[(words & np.uint64(0xFFFF)).astype(np.int64)])
-    place = np.minimum(np.searchsorted(hashes, words[likely]), len(hashes) - 1)
-    true = hashes[place] == words[likely]
-    return texts.words.owner[likely[true]], place[true]
+    texts = Texts(every)
+    hashes = texts.hash(texts.starts, texts.ends)
+    order = np.argsort(hashes)
+    return hashes[order], np.array([[every[place] in words for words in STOP_WORDS.values()] for place in order], np.int64)
 
 
 @functools.cache
 def _sieve() -> Array:
+    """Whether any stop word's hash has these last 16 bits: rules out most words at once."""
     sieve = np.zeros(1 << 16, bool)
     sieve[(_table()[0] & np.uint64(0xFFFF)).astype(np.int64)] = True
     return sieve
 
 
+def stop_words(texts: Texts) -> Array:
+    """How often each stop word of the table stands in each document, int64 (D, words)."""
+    hashes = _table()[0]
+    words = texts.words.hashes
+    likely = np.flatnonzero(_sieve()[(words & np.uint64(0xFFFF)).astype(np.int64)])
+    place = np.minimum(np.searchsorted(hashes, words[likely]), len(hashes) - 1)
+    true = hashes[place] == words[likely]
+    pairs = texts.words.owner[likely[true]] * len(hashes) + place[true]
+    return np.bincount(pairs, minlength=len(texts) * len(hashes)).reshape(len(texts), len(hashes))
+
+
 def distinct_stop_words(texts: Texts) -> Array:
     """Different stop words of any language in each document, float64 (D,)."""
-    owner, place = _stop_words(texts)
-    width = len(_table()[0])
-    pairs = np.unique(owner * width + place)
-    return np.bincount(pairs // width, minlength=len(texts)).astype(np.float64)
+    distinct: Array = (stop_words(texts) > 0).sum(1).astype(np.float64)
+    return distinct
 
 
 def guess(texts: Texts) -> list[str]:
     """A language code for each document, `und` where nothing speaks for any."""
-    owner, place = _stop_words(texts)
-    member = _table()[2]
-    votes = np.zeros((len(STOP_WORDS), len(texts)))
-    for row, has in enumerate(member):
-        votes[row] = np.bincount(owner, weights=has[place], minlength=len(texts))
-    names = list(STOP_WORDS)
+    votes = stop_words(texts) @ _table()[1]
     kana = texts.count((texts.codes >= 0x3041) & (texts.codes <= 0x30FF))
     han = texts.count((texts.codes >= 0x3400) & (texts.codes <= 0x9FFF))
-    solid = np.maximum(texts.count(texts.kinds > 1), 1)
-    votes[names.index("ja")] = np.where(kana > 0.1 * (han + kana), votes[names.index("ja")], 0)
-    best = [names[row] for row in votes.argmax(0)] if len(texts) else []
-    for document in range(len(texts)):
-        east = kana[document] + han[document]
-        if east > 0.2 * solid[document]:
-            best[document] = "ja" if kana[document] > 0.1 * east else "zh"
-        elif votes[:, document].max() == 0:
-            best[document] = "und"
-    return best
+    solid = texts.count(texts.kinds > LINE_END)
+    east, japanese = kana + han > 0.2 * solid, kana > 0.1 * (kana + han)
+    names = np.array(list(STOP_WORDS))
+    votes[:, np.isin(names, ("zh", "ja"))] = 0
+    rough = np.where(votes.max(1, initial=0) > 0, names[votes.argmax(1)], "und")
+    found: list[str] = np.where(east, np.where(japanese, "ja", "zh"), rough).tolist()
+    return found

@@ -1,4 +1,4 @@
-"""What each character is, as lookup tables: blank, line end, letter, other word character, a word of its own (Han, kana), symbol."""
+"""What each character is, in tables: blank, line end, letter, other word character, a word of its own (Han, kana), symbol."""
 
 import functools
 import unicodedata

@@ -29,6 +29,7 @@ from danlu.data.steps import Steps
 from danlu.data.texts import Texts
 
 BATCH_CHARACTERS = 1_000_000
+BATCH_DOCUMENTS = 4096
 
 
 @dataclass(frozen=True)
@@ -128,14 +129,16 @@ class Measurer:
 
     def _columns(self, rows: Sequence[Row], profiles: Sequence[str]) -> "_Columns":
         """Signals, keys and languages; each profile is measured apart, and what does not apply is not a number."""
+        nothing = Texts([])  # its signals have names and no values
         found = _Columns([row.text for row in rows], {}, {}, [row.raw.language or "und" for row in rows])
         for profile in ("prose", "code"):
             which = np.array([place for place, name in enumerate(profiles) if name == profile], np.int64)
             texts = Texts([rows[place].text for place in which])
             for filter in self.filters:
-                for name, values in filter.measure(texts).items():
+                applies = profile in filter.profiles
+                for name, values in filter.measure(texts if applies else nothing).items():
                     column = found.signals.setdefault(name, np.full(len(rows), np.nan))
-                    if profile in filter.profiles:
+                    if applies:
                         column[which] = values
             for dedup in self.dedups:
                 for name, keys in dedup.keys(texts).items():
@@ -167,7 +170,7 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
     for row in rows:
         batch.append(row)
         waiting += len(row.text) + 1
-        if waiting >= BATCH_CHARACTERS:
+        if waiting >= BATCH_CHARACTERS or len(batch) == BATCH_DOCUMENTS:
             yield batch
             batch, waiting = [], 0
     if batch:

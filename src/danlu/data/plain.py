@@ -56,7 +56,11 @@ def paragraphs(text: str) -> list[str]:
 def repeated(items: Sequence[Hashable]) -> list[bool]:
     """Which items have an equal one before them."""
     seen: set[Hashable] = set()
-    return [item in seen or seen.add(item) is not None for item in items]
+    early = []
+    for item in items:
+        early.append(item in seen)
+        seen.add(item)
+    return early
 
 
 def grams(found: Sequence[str], n: int) -> list[tuple[str, ...]]:

@@ -6,8 +6,9 @@ the files alone, never on how many processes there are.
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from danlu.core.log import progress
 from danlu.data.raw import BLOCK_BYTES, Piece
@@ -15,7 +16,6 @@ from danlu.data.readers import READERS
 from danlu.data.sources import Found
 
 SHARD_BYTES = 32_000_000
-_SEARCH_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,16 @@ class Shard:
     @property
     def bytes(self) -> int:
         return sum(piece.bytes for piece in self.pieces)
+
+
+def shard_as_dict(shard: Shard) -> dict[str, Any]:
+    """A shard as plain values, to hand to another process."""
+    return asdict(shard)
+
+
+def shard_from(said: dict[str, Any]) -> Shard:
+    """The inverse of `shard_as_dict`."""
+    return Shard(said["number"], tuple(Piece(**piece) for piece in said["pieces"]))
 
 
 def plan(found: Iterable[Found], licences: dict[str, str], shard_bytes: int = SHARD_BYTES) -> list[Shard]:
@@ -51,7 +61,7 @@ def plan(found: Iterable[Found], licences: dict[str, str], shard_bytes: int = SH
 
 def _pieces(found: Found, licence: str, shard_bytes: int) -> Iterator[Piece]:
     reader = READERS[found.reader]
-    digest, size, lines = hashlib.sha256(), 0, [0]
+    digest, size, lines = hashlib.sha256(), 0, 0
     wanted = shard_bytes
     starts, first_lines = [0], [1]
     splits = reader.splits and Path(found.place).suffix.lower() not in (".gz", ".zst")
@@ -64,11 +74,11 @@ def _pieces(found: Found, licence: str, shard_bytes: int) -> Iterator[Piece]:
                 at = _line_end(block, wanted - size)
                 if at is not None:
                     starts.append(size + at)
-                    first_lines.append(1 + lines[0] + block.count(b"\n", 0, at))
+                    first_lines.append(1 + lines + block.count(b"\n", 0, at))
                     wanted = size + at + shard_bytes
                 else:
                     wanted = size + len(block)  # no line ends here: look in the next block
-            lines[0] += block.count(b"\n") if splits else 0
+            lines += block.count(b"\n") if splits else 0
             size += len(block)
     sha256 = digest.hexdigest()
     ends = [*starts[1:], size]

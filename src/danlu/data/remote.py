@@ -28,7 +28,7 @@ def fetch(address: str, folder: Path) -> tuple[Path, str]:
 
     What is there already is not fetched again. Raises BadInput when the protocol or the address does not answer.
     """
-    from fsspec.core import url_to_fs
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # comes with torch
 
     scheme = address.partition("://")[0]
     try:

@@ -12,8 +12,8 @@ from danlu.data.readers import READERS
 
 VENDORED = frozenset({
     ".git", ".hg", ".svn", "__pycache__", "node_modules", "bower_components", "site-packages", "dist-packages", "vendor",
-    "third_party", "thirdparty", ".venv", "venv", ".tox", ".nox", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints",
-    "dist", "build", "target", ".idea", ".vscode",
+    "third_party", "thirdparty", ".venv", "venv", ".tox", ".nox", ".mypy_cache", ".pytest_cache", ".ruff_cache",
+    ".ipynb_checkpoints", "dist", "build", "target", ".idea", ".vscode",
 })  # fmt: skip
 _PACKED = (".gz", ".zst")
 _MINIFIED = (".min.js", ".min.css", "-lock.json", ".lock")
@@ -53,7 +53,7 @@ def name_of(word: str) -> tuple[str | None, str]:
 
 
 def expand(words: Sequence[str], force: str | None, downloads: Path) -> Iterator[Found | Passed]:
-    """Files of all sources, in the order of the words and of the names inside each. Raises BadInput for a word that means nothing.
+    """Files of all sources, by the order of words, then of names. Raises BadInput for a word that means nothing.
 
     force: reader for every file, whatever its name. downloads: where the files behind addresses are kept.
     """
@@ -92,7 +92,7 @@ def _entries(path: str, downloads: Path) -> tuple[Path, str, bool, Iterator[tupl
         return there.parent, "" if there.parent == Path() else str(Path(path).parent), True, iter([(there, "")])
     if glob.has_magic(path):
         fixed = Path(*_until_magic(Path(path).expanduser()))
-        matches = [Path(match) for match in sorted(glob.glob(str(there), recursive=True))]
+        matches = [Path(match) for match in sorted(glob.glob(str(there), recursive=True))]  # noqa: PTH207  # may be absolute
         if matches:
             found = (
                 (place, reason) for match in matches for place, reason in (_walk(match) if match.is_dir() else [(match, "")])
@@ -119,7 +119,7 @@ def _siblings(path: Path) -> str:
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Files below a folder in name order; folders that hold other people's or machine-made files are named once and not entered."""
+    """Files below a folder in name order; folders of vendored or machine-made files are named once and not entered."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False):
             if entry.name in VENDORED or entry.name.endswith(".egg-info"):

@@ -7,7 +7,7 @@ import numpy as np
 
 from danlu.data.letters import Array
 
-EDGES = tuple(int(round(10 ** (step / 4))) for step in range(29))
+EDGES = tuple(round(10 ** (step / 4)) for step in range(29))
 """Bounds of the length histogram in characters, four a decade."""
 
 

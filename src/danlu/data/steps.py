@@ -16,6 +16,9 @@ from danlu.data.readers import READERS
 
 _FORMAT = 1
 """Version of what a measured shard holds."""
+_EDITORS: Any = ["nfc", "control", "whitespace"]  # names, built when they are checked: help imports none of them
+_FILTERS: Any = ["length", "gopher", "repetition", "code"]
+_DEDUPS: Any = ["exact", "minhash"]
 
 
 def words(value: Any) -> Any:
@@ -46,17 +49,15 @@ class Steps(Settings):
 
     reader: Annotated[Named, choice(READERS)] | None = None
     """Read every file with this reader, whatever its name; when left out the file's name decides."""
-    readers: Annotated[list[Annotated[Named, choice(READERS)]], BeforeValidator(words)] = []
+    readers: Annotated[list[Annotated[Named, choice(READERS)]], BeforeValidator(words)] = Field([])
     """Settings of readers that file names choose, as in `jsonl:text=content` or `txt:unit=line`."""
-    editors: Annotated[list[Annotated[Named, choice(EDITORS)]], BeforeValidator(words)] = [
-        {"name": "nfc"}, {"name": "control"}, {"name": "whitespace"}]  # type: ignore[list-item]  # names, built when checked  # fmt: skip
+    editors: Annotated[list[Annotated[Named, choice(EDITORS)]], BeforeValidator(words)] = Field(_EDITORS)
     """Changes to prose, in order."""
-    code_editors: Annotated[list[Annotated[Named, choice(EDITORS)]], BeforeValidator(words)] = []
+    code_editors: Annotated[list[Annotated[Named, choice(EDITORS)]], BeforeValidator(words)] = Field([])
     """Changes to source code, in order; its white space and characters mean something, so none by default."""
-    filters: Annotated[list[Annotated[Named, choice(FILTERS)]], BeforeValidator(words)] = [
-        {"name": "length"}, {"name": "gopher"}, {"name": "repetition"}, {"name": "code"}]  # type: ignore[list-item]  # fmt: skip
+    filters: Annotated[list[Annotated[Named, choice(FILTERS)]], BeforeValidator(words)] = Field(_FILTERS)
     """Rules that drop documents, as in `gopher:min_words=50`; the first rule that a document breaks is named in the ledger."""
-    dedups: Annotated[list[Annotated[Named, choice(DEDUPS)]], BeforeValidator(words)] = [{"name": "exact"}, {"name": "minhash"}]  # type: ignore[list-item]
+    dedups: Annotated[list[Annotated[Named, choice(DEDUPS)]], BeforeValidator(words)] = Field(_DEDUPS)
     """Ways to find copies, in order."""
     language: Literal["rough", "langid", "none"] = "rough"
     """How a document's language is told: from script and common words (free), by py3langid, or not at all."""

@@ -43,7 +43,11 @@ class Spans:
 
     def total(self, values: Array) -> Array:
         """Sum of a value a span, by document, (D,) float64."""
-        return np.bincount(self.owner, weights=values, minlength=len(self.counts))
+        total = np.zeros(len(self.counts))
+        full = self.counts > 0
+        if len(values):
+            total[full] = np.add.reduceat(values, self.offsets[:-1][full], dtype=np.float64)
+        return total
 
 
 class Texts:
@@ -71,7 +75,7 @@ class Texts:
     @cached_property
     def in_word(self) -> Array:
         """(N,) bool: characters of words of letters and digits; an apostrophe between two of them belongs to the word."""
-        inside = (self.kinds == LETTER) | (self.kinds == WORD)
+        inside: Array = (self.kinds == LETTER) | (self.kinds == WORD)
         for mark in APOSTROPHES:
             between = np.flatnonzero(self.codes[1:-1] == ord(mark)) + 1
             inside[between] = inside[between - 1] & inside[between + 1]
@@ -145,7 +149,8 @@ class Texts:
     def count(self, mask: Array) -> Array:
         """True entries of an (N,) mask by document, (D,) int64."""
         running = np.append(0, np.cumsum(mask, dtype=np.int64))
-        return running[self.ends] - running[self.starts]
+        counts: Array = running[self.ends] - running[self.starts]
+        return counts
 
     def shingles(self, n: int) -> tuple[Array, Array]:
         """Hashes of every n words in a row, and (D + 1,) offsets; a document of fewer words gives one shingle of them all."""
@@ -182,24 +187,34 @@ def powers(count: int, base: np.uint64) -> Array:
 _POWERS: dict[int, Array] = {}
 
 
-def seen_before(hashes: Array, owner: Array) -> tuple[Array, Array]:
-    """Which items have an equal item before them in the same document, and which have an equal one anywhere in it.
+class Repeats:
+    """Which items of a document are equal.
 
-    hashes, owner: (M,), M below 2^22. Two bool masks (M,). Items are told apart by at least 42 bits of their hashes.
+    hashes, owner: (M,), M below 2^22. Items are told apart by at least 42 bits of their hashes.
     """
-    count = len(hashes)
-    early, shared = np.zeros(count, bool), np.zeros(count, bool)
-    if count < 2:
-        return early, shared
-    bits = np.uint64(max(int(count - 1).bit_length(), 1))
-    keys = mix(hashes + owner.astype(np.uint64) * _BASE)
-    keys >>= bits
-    keys <<= bits
-    keys |= np.arange(count, dtype=np.uint64)
-    keys.sort()
-    same = (keys[1:] >> bits) == (keys[:-1] >> bits)
-    places = (keys & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
-    early[places[1:][same]] = True
-    shared[places[1:][same]] = True
-    shared[places[:-1][same]] = True
-    return early, shared
+
+    def __init__(self, hashes: Array, owner: Array):
+        count = len(hashes)
+        self.early, self.shared = np.zeros(count, bool), np.zeros(count, bool)
+        """(M,): an equal item stands before this one; an equal item stands anywhere in the document."""
+        self.first = self.times = np.zeros(0, np.int64)
+        """(G,): for each item that occurs more than once, where it stands first, and how often it stands."""
+        if count > 1:
+            self._sort(mix(hashes + owner.astype(np.uint64) * _BASE), np.uint64((count - 1).bit_length()))
+
+    def _sort(self, keys: Array, bits: np.uint64) -> None:
+        """One sort of values that carry their place in the low bits is far faster than sorting places by value."""
+        keys >>= bits
+        keys <<= bits
+        keys |= np.arange(len(keys), dtype=np.uint64)
+        keys.sort()
+        groups = keys >> bits
+        same = groups[1:] == groups[:-1]
+        keys &= (np.uint64(1) << bits) - np.uint64(1)
+        edge = np.diff(np.concatenate([[0], same.view(np.int8), [0]]))
+        begin, end = np.flatnonzero(edge == 1), np.flatnonzero(edge == -1)
+        self.first, self.times = keys[begin].astype(np.int64), end - begin + 1
+        again = keys[1:][same].astype(np.int64)
+        self.early[again] = True
+        self.shared[again] = True
+        self.shared[self.first] = True

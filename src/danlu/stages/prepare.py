@@ -27,13 +27,13 @@ class Prepare(Steps):
     """Folder of the dataset."""
     overwrite: bool = False
     """Replace an existing output."""
-    licences: list[str] = []
+    licences: list[str] = Field([])
     """Licences of sources as SOURCE:LICENCE; a record's own `licence` field goes first, and without either it is unknown."""
     holdout: float = Field(0.01, ge=0, lt=1)
     """Share of documents kept for validation; of a document above 65536 characters, the share of it, from its end."""
     seed: int = 0
     """Chooses the documents to hold out."""
-    engine: Annotated[Named, choice(ENGINES)] = {"name": "sequential"}  # type: ignore[assignment]
+    engine: Annotated[Named, choice(ENGINES)] = Field({"name": "processes"})
     """Who does the work; every engine gives the same bytes."""
 
 

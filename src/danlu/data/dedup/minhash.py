@@ -5,6 +5,7 @@ Documents whose signatures agree in all rows of any band belong together: with b
 similarity s with probability 1 - (1 - s^r)^b; 14 bands of 8 rows, FineWeb's choice, turn at about 0.72.
 """
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -84,7 +85,7 @@ def signatures_plain(shingles: Array, offsets: Array, count: int) -> Array:
     """The definition: for every document and hash function, the smallest value."""
     factors, shifts = _functions(count)
     found = []
-    for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for start, end in pairwise(offsets):
         values = [int(shingle) >> 32 for shingle in shingles[start:end]]
         found.append([
             min(((value * int(factor) + int(shift)) & 0xFFFFFFFF for value in values), default=0xFFFFFFFF)

@@ -14,7 +14,7 @@ from danlu.data import plain
 from danlu.data.filters import FILTERS
 from danlu.data.filters.base import Filter, Rule, share
 from danlu.data.letters import Array
-from danlu.data.texts import Spans, Texts, seen_before
+from danlu.data.texts import Repeats, Spans, Texts
 
 _TOP = (2, 3, 4)
 _ALL = (5, 6, 7, 8, 9, 10)
@@ -74,7 +74,7 @@ class Repetition(Filter):
 
 
 def _spans(what: str, spans: Spans, texts: Texts) -> dict[str, Array]:
-    early, _ = seen_before(spans.hashes, spans.owner)
+    early = Repeats(spans.hashes, spans.owner).early
     return {
         f"repeated_{what}s": share(spans.total(early), spans.counts),
         f"repeated_{what}_characters": share(spans.total(np.where(early, spans.lengths, 0)), texts.lengths),
@@ -92,29 +92,21 @@ def _grams(texts: Texts) -> dict[str, Array]:
     for n in range(2, 11):
         at = at[at + n <= last[at]]
         gram[at] = gram[at] * _STEP + words.hashes[at + n - 1]
-        early, shared = seen_before(gram[at], words.owner[at])
+        repeats = Repeats(gram[at], words.owner[at])
         if n in _TOP:
-            found[f"top_{n}_gram"] = share(_heaviest(gram, at[shared], n, running, words), whole)
+            found[f"top_{n}_gram"] = share(_heaviest(at[repeats.first], repeats.times, n, running, words), whole)
         if n in _ALL:
-            found[f"repeated_{n}_grams"] = share(_covered(at[early], n, running, words), whole)
+            found[f"repeated_{n}_grams"] = share(_covered(at[repeats.early], n, running, words), whole)
         again = np.zeros(len(words.starts) + 1, bool)
-        again[at[shared]] = True
-        at = at[shared & again[at + 1]]
+        again[at[repeats.shared]] = True
+        at = at[repeats.shared & again[at + 1]]
     return found
 
 
-def _heaviest(gram: Array, at: Array, n: int, running: Array, words: Spans) -> Array:
+def _heaviest(first: Array, times: Array, n: int, running: Array, words: Spans) -> Array:
     """Characters of the sequence that, counted as often as it occurs, weighs most, by document."""
     heaviest = np.zeros(len(words.counts))
-    if not len(at):
-        return heaviest
-    order = np.lexsort((gram[at], words.owner[at]))
-    at = at[order]
-    new = np.append(True, (gram[at][1:] != gram[at][:-1]) | (words.owner[at][1:] != words.owner[at][:-1]))
-    first = np.flatnonzero(new)
-    times = np.diff(np.append(first, len(at)))
-    weight = times * (running[at[first] + n] - running[at[first]])
-    np.maximum.at(heaviest, words.owner[at[first]], weight)
+    np.maximum.at(heaviest, words.owner[first], times * (running[first + n] - running[first]))
     return heaviest
 
 

@@ -44,8 +44,9 @@ def pick(record: Any, keys: str) -> str:
     return "\n\n".join(parts)
 
 
-def licence_of(record: dict[str, Any]) -> str:
+def licence_of(record: Any) -> str:
     """A record's own licence, where it states one; empty otherwise."""
+    assert isinstance(record, dict)
     for key in ("licence", "license"):
         if isinstance(record.get(key), str):
             return str(record[key])

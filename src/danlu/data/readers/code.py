@@ -18,11 +18,12 @@ LANGUAGES = {
     ".py": "python", ".pyi": "python", ".pyx": "python", ".js": "javascript", ".mjs": "javascript", ".jsx": "javascript",
     ".ts": "typescript", ".tsx": "typescript", ".c": "c", ".h": "c", ".cc": "cpp", ".cpp": "cpp", ".cxx": "cpp", ".hpp": "cpp",
     ".cu": "cuda", ".java": "java", ".kt": "kotlin", ".scala": "scala", ".go": "go", ".rs": "rust", ".rb": "ruby", ".php": "php",
-    ".cs": "csharp", ".swift": "swift", ".m": "objectivec", ".lua": "lua", ".pl": "perl", ".pm": "perl", ".r": "r", ".jl": "julia",
+    ".cs": "csharp", ".swift": "swift", ".m": "objectivec", ".lua": "lua", ".pl": "perl", ".pm": "perl", ".r": "r",
+    ".jl": "julia",
     ".hs": "haskell", ".ml": "ocaml", ".ex": "elixir", ".erl": "erlang", ".clj": "clojure", ".lisp": "lisp", ".el": "lisp",
     ".scm": "scheme", ".sh": "shell", ".bash": "shell", ".zsh": "shell", ".fish": "shell", ".ps1": "powershell", ".bat": "batch",
-    ".sql": "sql", ".css": "css", ".scss": "css", ".less": "css", ".vue": "vue", ".svelte": "svelte", ".zig": "zig", ".nim": "nim",
-    ".dart": "dart", ".f90": "fortran", ".f": "fortran", ".asm": "assembly", ".s": "assembly", ".v": "verilog", ".vhd": "vhdl",
+    ".sql": "sql", ".css": "css", ".scss": "css", ".less": "css", ".vue": "vue", ".svelte": "svelte", ".zig": "zig",
+    ".nim": "nim", ".dart": "dart", ".f90": "fortran", ".f": "fortran", ".asm": "assembly", ".s": "assembly", ".v": "verilog", ".vhd": "vhdl",
     ".toml": "toml", ".ini": "ini", ".cfg": "ini", ".yaml": "yaml", ".yml": "yaml", ".cmake": "cmake", ".proto": "protobuf",
 }  # fmt: skip
 _NAMES = {"Makefile": "make", "Dockerfile": "docker", "CMakeLists.txt": "cmake", "Rakefile": "ruby", "Gemfile": "ruby"}

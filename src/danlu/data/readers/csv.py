@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from danlu.core.settings import Named
 from danlu.data.raw import Bad, Opened, Raw, cut
@@ -18,7 +18,7 @@ _ROW_LINES = 1000
 class Csv(Reader):
     """Comma-separated values with a header."""
 
-    extensions = (".csv",)
+    extensions: ClassVar[tuple[str, ...]] = (".csv",)
 
     class Config(Named):
         name: Literal["csv"] = "csv"

@@ -36,8 +36,6 @@ def test_near_names_are_offered(capsys):
 
 
 def test_listing_loads_no_torch():
-    code = (
-        "import sys; from danlu.cli import main; main(['list']); main(['list', 'models', 'qwen3']); print('torch' in sys.modules)"
-    )
+    lines = ["import sys", "from danlu.cli import main", "main(['list', 'models', 'qwen3'])", "print('torch' in sys.modules)"]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"

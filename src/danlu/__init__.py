@@ -4,7 +4,10 @@ Every stage is a function here, with the names of the command line: `danlu.prepa
 `danlu.load(path)` opens a model. Importing this package imports nothing heavy.
 """
 
+import sys
+import types
 import typing
+from pathlib import Path
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,3 +48,22 @@ def _call(name: str) -> "Callable":
 
     call.__name__, call.__doc__ = name, stage.__doc__ or STAGES.summary(name)
     return call
+
+
+class _House(types.ModuleType):
+    """This package. Importing a folder that shares a stage's name (tokenizer, evaluate) must not hide the stage."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if type(value) is types.ModuleType and (Path(__file__).parent / "stages" / f"{name}.py").is_file():
+            value.__class__ = _Room
+        super().__setattr__(name, value)
+
+
+class _Room(types.ModuleType):
+    """A folder of the house that is also a stage: calling it runs the stage."""
+
+    def __call__(self, *settings: object, **keys: object) -> object:
+        return _call(self.__name__.rpartition(".")[2])(*settings, **keys)
+
+
+sys.modules[__name__].__class__ = _House

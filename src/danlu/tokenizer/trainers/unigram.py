@@ -1,6 +1,7 @@
 """Unigram language model (Kudo 2018, arXiv:1804.10959), on bytes so that every text can be written and read back exactly.
 
-Starts from many candidate pieces and drops those the text needs least; encoding takes the most probable cut.
+Starts from many candidate pieces and drops those the text needs least; encoding takes the most probable cut. Learned by the
+`tokenizers` library, whose sums depend on the order of a random hash: two runs may differ in a few pieces. Slow on Chinese.
 """
 
 from collections.abc import Iterable, Sequence
@@ -53,7 +54,7 @@ class Unigram:
         counted = Counted(texts)
         trainer = trainers.UnigramTrainer(
             vocab_size=wanted + BYTES, initial_alphabet=list(byte_characters()), show_progress=False, special_tokens=[],
-            max_piece_length=self.config.piece_bytes, seed_size=min(1_000_000, 20 * vocab_size),
+            max_piece_length=self.config.piece_bytes,
         )  # fmt: skip
         found = learn(models.Unigram(), trainer, counted, pattern)["model"]["vocab"]
         counted.require_text()

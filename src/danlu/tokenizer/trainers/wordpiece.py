@@ -1,7 +1,8 @@
 """WordPiece (Schuster and Nakajima 2012), on bytes so that every text can be written and read back exactly.
 
 Encoding takes the longest token that fits, from the left. Tokens inside a word carry a mark; the mark is a character that
-no byte is written with, so that a text full of `##` is not damaged as it would be by BERT's.
+no byte is written with, so that a text full of `##` is not damaged as it would be by BERT's. Learned by the `tokenizers`
+library, which breaks ties in the order of a random hash: two runs may differ in a few tokens.
 """
 
 from collections.abc import Iterable, Sequence

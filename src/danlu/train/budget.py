@@ -1,0 +1,240 @@
+"""The budget dial: from a time, a number of tokens or of operations to a whole plan of training.
+
+Every candidate (width, depth, vocabulary, row length, batch) is priced by this machine's measured pace (cost.py), its number
+of steps follows from the budget, and a law fitted to small runs (law.py) says how well it would end. The best wins, the
+smaller among equals. The same pace, corpus and wishes give the same plan.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from danlu.core.errors import BadSettings
+from danlu.core.units import Budget, count, duration, size
+from danlu.models import MODELS
+from danlu.train import law
+from danlu.train.cost import Shape, memory_bytes, step_seconds
+from danlu.train.plan import Corpus, Fixed, Pace, Plan
+
+WIDTHS = (32, 64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048)
+LAYERS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+ROW_TOKENS = (64, 128, 256, 512, 1024)
+STEP_TOKENS = tuple(2**power for power in range(9, 18))
+MICRO_TOKENS = 8192
+"""Most tokens of a micro-batch: more gains no speed on a CPU and costs memory."""
+_MEMORY_SHARE = 0.6
+"""Of the memory this process may use, the most that a plan may take."""
+_FEWEST_STEPS = 16
+_FEWEST_ROWS = 4
+"""Rows of a step: the tokens of one row are too alike to make a batch."""
+_SPARE = 0.03
+"""Share of a time budget kept for held-out evaluation, samples and the last checkpoint."""
+_EQUAL = 0.001
+"""Predicted bits per byte that are no reason to take a larger model."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to spend the budget, priced and judged."""
+
+    shape: Shape
+    row_tokens: int
+    rows: int
+    micro_rows: int
+    steps: int
+    step_s: float
+    memory_bytes: int
+    bits_per_byte: float
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that all steps read."""
+        return self.steps * self.rows * self.row_tokens
+
+    @property
+    def flops(self) -> float:
+        """Arithmetic of all steps."""
+        return self.tokens * self.shape.flops_per_token(self.row_tokens)
+
+
+def choose(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed | None = None, spent_s: float = 0.0) -> Plan:
+    """The best plan for a budget. `spent_s`: seconds of a time budget that measuring has already used.
+
+    Raises BadSettings when nothing fits: the budget is too small for a single sensible step, or memory for the sizes given.
+    """
+    fixed = fixed or Fixed()
+    if budget.unit == "tokens" and fixed.steps is None:
+        found = _of_tokens(budget.amount, corpus, pace, fixed)
+    else:
+        found = list(candidates(budget, corpus, pace, fixed, spent_s))
+    if not found:
+        raise BadSettings(
+            f"no model fits: with {budget}, {size(pace.memory_bytes)} of memory and the sizes given, not even {_FEWEST_STEPS} "
+            f"steps can be made. Give a larger --budget, a smaller model, or fewer --batch_rows."
+        )
+    best = min(found, key=lambda one: (one.bits_per_byte, one.shape.parameters))
+    near = [one for one in found if one.bits_per_byte <= best.bits_per_byte + _EQUAL]
+    best = min(near, key=lambda one: (one.shape.parameters, one.bits_per_byte, one.steps))
+    return _plan(budget, corpus, pace, fixed, best, found)
+
+
+def candidates(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, spent_s: float = 0.0) -> Iterator[Candidate]:
+    """Every plan worth judging that the budget and memory allow."""
+    iterations = _iterations(fixed)
+    for shape in _shapes(corpus, fixed):
+        for row_tokens in [fixed.row_tokens] if fixed.row_tokens else ROW_TOKENS:
+            for rows in _rows(row_tokens, fixed):
+                micro_rows = fixed.micro_rows or max(1, min(-(-rows // fixed.processes), MICRO_TOKENS // row_tokens))
+                memory = memory_bytes(shape, row_tokens, micro_rows, pace, fixed.dtype or pace.dtype)
+                if memory > _MEMORY_SHARE * pace.memory_bytes and not fixed.model:
+                    continue
+                step_s = step_seconds(shape, row_tokens, -(-rows // fixed.processes), micro_rows, pace, iterations)
+                steps = fixed.steps or _steps(budget, shape, row_tokens, rows, step_s, spent_s)
+                if steps < (1 if fixed.steps else _FEWEST_STEPS):
+                    continue
+                loss = law.bits_per_byte(
+                    shape, steps * rows * row_tokens, rows * row_tokens, row_tokens,
+                    corpus.bytes_per_token[shape.vocab], corpus.train_bytes,
+                )  # fmt: skip
+                yield Candidate(shape, row_tokens, rows, micro_rows, steps, step_s, memory, loss)
+
+
+def _steps(budget: Budget, shape: Shape, row_tokens: int, rows: int, step_s: float, spent_s: float) -> int:
+    if budget.unit == "seconds":
+        return int(max(budget.amount * (1 - _SPARE) - spent_s, 0.0) / step_s)
+    each = rows * row_tokens * (shape.flops_per_token(row_tokens) if budget.unit == "flops" else 1)
+    return int(budget.amount / each)
+
+
+def _of_tokens(tokens: float, corpus: Corpus, pace: Pace, fixed: Fixed) -> list[Candidate]:
+    """More weights always help a given number of tokens, so a price is needed: the time whose best plan reads as many.
+
+    Halving between a second and a year finds it, with one row length; models that this time cannot train on so many tokens
+    are too dear.
+    """
+    coarse = fixed.model_copy(update={"row_tokens": fixed.row_tokens or 128, "rows": fixed.rows or max(16, fixed.processes)})
+    low, high = 1.0, 3e7
+    for _ in range(10):
+        middle = (low * high) ** 0.5
+        found = candidates(Budget(middle, "seconds"), corpus, pace, coarse)
+        best = min(found, key=lambda one: one.bits_per_byte, default=None)
+        low, high = (middle, high) if best is None or best.tokens < tokens else (low, middle)
+    allowed = {one.shape for one in candidates(Budget(high, "seconds"), corpus, pace, coarse) if one.tokens >= tokens}
+    exact = list(candidates(Budget(tokens, "tokens"), corpus, pace, fixed))
+    return [one for one in exact if one.shape in allowed] or exact
+
+
+def _shapes(corpus: Corpus, fixed: Fixed) -> Iterator[Shape]:
+    """Sizes worth trying: what the user fixed, and the grid for the rest."""
+    given, names = fixed.model, _names(fixed.model.get("name", "qwen3"))
+    vocabularies = [fixed.vocab_size] if fixed.vocab_size else corpus.vocabularies
+    for width in [given[names["width"]]] if names["width"] in given else WIDTHS:
+        for layers in [given[names["layers"]]] if names["layers"] in given else LAYERS:
+            if not 8 <= width / layers <= 192 and not {names["width"], names["layers"]} & given.keys():
+                continue
+            for vocab in vocabularies:
+                yield Shape(
+                    width=width,
+                    inner=given.get(names["inner"]) or inner_width(width),
+                    layers=layers,
+                    heads=given.get(names["heads"]) or heads(width),
+                    vocab=vocab,
+                    tied=given.get("tie_word_embeddings", True),
+                )
+
+
+def inner_width(width: int) -> int:
+    """Channels of the gated feed-forward layer: about 8/3 of the width, in steps of 32."""
+    return -(-8 * width // 3 // 32) * 32
+
+
+def heads(width: int) -> int:
+    """Heads of 32 channels in narrow models and of 64 in wide ones: fewer heads cost less softmax and learn alike."""
+    return max(1, width // (64 if width >= 192 else 32))
+
+
+def _rows(row_tokens: int, fixed: Fixed) -> list[int]:
+    if fixed.rows:
+        return [fixed.rows]
+    return sorted({max(fixed.processes, step // row_tokens) for step in STEP_TOKENS if step >= _FEWEST_ROWS * row_tokens})
+
+
+def _iterations(fixed: Fixed) -> int:
+    return fixed.optimiser.get("iterations", law.ITERATIONS) if fixed.optimiser.get("name", "muon") == "muon" else 0
+
+
+def _names(family: str) -> dict[str, str]:
+    """What a family calls its sizes."""
+    if "hidden_size" in MODELS[family].Config.model_fields:
+        return {"width": "hidden_size", "inner": "intermediate_size", "layers": "num_hidden_layers",
+                "heads": "num_attention_heads", "context": "max_position_embeddings"}  # fmt: skip
+    return {"width": "n_embd", "inner": "n_inner", "layers": "n_layer", "heads": "n_head", "context": "n_positions"}
+
+
+def _plan(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, best: Candidate, found: list[Candidate]) -> Plan:
+    shape, family = best.shape, fixed.model.get("name", "qwen3")
+    names = _names(family)
+    sizes = {
+        names["width"]: shape.width, names["inner"]: shape.inner, names["layers"]: shape.layers, names["heads"]: shape.heads,
+        names["context"]: best.row_tokens, "vocab_size": shape.vocab,
+    }  # fmt: skip
+    optimiser = {**law.rates(fixed.optimiser.get("name", "muon"), best.steps, shape), **fixed.optimiser}
+    if optimiser["name"] == "muon" and pace.matmul_flops["bfloat16"] > 1.2 * pace.matmul_flops["float32"]:
+        optimiser.setdefault("dtype", "bfloat16")
+    schedule = {**law.schedule(fixed.schedule.get("name", "wsd")), **fixed.schedule}
+    read = best.tokens * corpus.bytes_per_token[shape.vocab]
+    plan = Plan(
+        budget=budget,
+        model={"name": family, **sizes, **fixed.model},
+        vocab_size=shape.vocab,
+        row_tokens=best.row_tokens,
+        rows=best.rows,
+        micro_rows=best.micro_rows,
+        steps=best.steps,
+        optimiser=optimiser,
+        schedule=schedule,
+        dtype=fixed.dtype or pace.dtype,
+        threads=fixed.threads or pace.threads,
+        compile=bool(fixed.compile),
+        parameters=shape.parameters,
+        epochs=read / corpus.train_bytes,
+        step_s=best.step_s,
+        seconds=best.step_s * best.steps,
+        tokens=best.tokens,
+        flops=best.flops,
+        memory_bytes=best.memory_bytes,
+        bits_per_byte=best.bits_per_byte,
+        reasons=[],
+    )
+    return plan.model_copy(update={"reasons": list(_reasons(plan, corpus, pace, best, found))})
+
+
+def _reasons(plan: Plan, corpus: Corpus, pace: Pace, best: Candidate, found: list[Candidate]) -> Iterator[str]:
+    shape = best.shape
+    yield f"judged {len(found)} plans that {plan.budget} allows; this one should end lowest (the smallest among equals)"
+    yield (
+        f"model: {shape.layers} layers x {shape.width}, {count(shape.parameters)} weights ({count(shape.matrices)} in layers); "
+        f"{_versus(best, found, 'half the width', lambda one: one.shape.width <= shape.width / 2)}; "
+        f"{_versus(best, found, 'twice the width', lambda one: one.shape.width >= shape.width * 2)}"
+    )
+    yield (
+        f"vocabulary: {shape.vocab} tokens of {corpus.bytes_per_token[shape.vocab]:.2f} bytes; "
+        f"{_versus(best, found, 'half as many', lambda one: one.shape.vocab <= shape.vocab / 2)}; "
+        f"{_versus(best, found, 'twice as many', lambda one: one.shape.vocab >= shape.vocab * 2)}"
+    )
+    yield (
+        f"a step: {best.rows} rows of {best.row_tokens} tokens, {best.step_s:.3g} s predicted; {best.steps} steps, "
+        f"{count(best.tokens)} tokens in {duration(plan.seconds)}"
+    )
+    yield f"text: {size(corpus.train_bytes)} read {plan.epochs:.2g} times" + (
+        "; repeated text teaches less each time" if plan.epochs > 1.5 else ""
+    )
+    rates = ", ".join(f"{name} {value:.3g}" for name, value in plan.optimiser.items() if isinstance(value, float))
+    yield f"{plan.optimiser['name']}: {rates}"
+    yield f"{plan.dtype} on {plan.threads} threads: what was fastest here; memory at most {size(plan.memory_bytes)}"
+
+
+def _versus(best: Candidate, found: list[Candidate], what: str, matches: Any) -> str:
+    """How much worse the best of another kind would be."""
+    others = [one.bits_per_byte for one in found if matches(one)]
+    return f"{what}: {min(others) - best.bits_per_byte:+.3f} bits per byte" if others else f"{what}: does not fit"

@@ -1,7 +1,7 @@
 """The examples marked `<!-- run -->` in the docs do what the docs say: they are typed into a fresh folder, in order.
 
 All pages share one folder, as for a reader who follows the tutorials; a small text of ours stands in `notes/`, and each
-training budget in minutes becomes a few seconds. In ```console blocks, `$ ` begins a command and the lines below it are its
+training budget in minutes becomes a number of tokens that takes seconds. In ```console blocks, `$ ` begins a command and the lines below it are its
 output, where `...` stands for any text; output that is not shown is not compared.
 """
 
@@ -18,7 +18,7 @@ from tests.docs.toy import write_notes
 
 ORDER = [Path("install.md"), *(Path("tutorials") / f"{name}.md" for name in TUTORIALS)]
 ORDER += [page for page in PAIRS if page not in ORDER]
-BUDGET_S = 6
+BUDGET = "200k tokens"
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,8 @@ def commands(text: str):
 
 
 def hasten(command: str) -> str:
-    """The same command with its training budget cut to seconds."""
-    return re.sub(r"(--budget[ =])\d+[mh]\b", rf"\g<1>{BUDGET_S}s", command)
+    """The same command with its training budget cut to seconds of work."""
+    return re.sub(r"(--budget[ =])\d+[mh]\b", rf"\g<1>'{BUDGET}'", command)
 
 
 def fits(shown: str, found: str) -> bool:
@@ -97,5 +97,5 @@ def fits(shown: str, found: str) -> bool:
 def test_the_reader_of_console_blocks_reads_them_right():
     text = "$ one \\\n  two\nout\n$ three\n"
     assert list(commands(text)) == [("one \\\n  two\n", "out"), ("three\n", "")]
-    assert hasten("danlu pretrain d --budget 3m -o m") == f"danlu pretrain d --budget {BUDGET_S}s -o m"
+    assert hasten("danlu pretrain d --budget 3m -o m") == f"danlu pretrain d --budget '{BUDGET}' -o m"
     assert fits("a ... c\nd", "a b c  \nd\n") and not fits("a\nb", "a\nc")

@@ -82,7 +82,15 @@ def test_timing_a_model_leaves_its_weights_alone():
     assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, built.parameters()))
 
 
+def clock(monkeypatch, *ticks):
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=iter(ticks).__next__))
+
+
 def test_seconds_of_takes_the_fastest_and_drops_the_first(monkeypatch):
-    clock = iter([0.0, 10.0, 13.0, 20.0, 22.0])
-    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    assert speed.seconds_of(lambda: None, repeats=2, warm=1) == 2.0
+    clock(monkeypatch, 0.0, 0.0, 1.0, 10.0, 13.0, 20.0, 22.0)
+    assert speed.seconds_of(lambda: None, repeats=2, warm=1, most_s=100.0) == 2.0
+
+
+def test_seconds_of_stops_when_it_has_taken_long(monkeypatch):
+    clock(monkeypatch, 0.0, 0.0, 1.0, 10.0, 13.0)
+    assert speed.seconds_of(lambda: None, repeats=5, warm=1, most_s=5.0) == 3.0

@@ -29,6 +29,8 @@ _FEWEST_ROWS = 4
 """Rows of a step: the tokens of one row are too alike to make a batch."""
 _SPARE = 0.03
 """Share of a time budget kept for held-out evaluation, samples and the last checkpoint."""
+_MEASURING_SHARE = 0.2
+"""Of a time budget, the most that measuring is charged for: a very short budget still trains."""
 _EQUAL = 0.001
 """Predicted bits per byte that are no reason to take a larger model."""
 
@@ -58,7 +60,8 @@ class Candidate:
 
 
 def choose(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed | None = None, spent_s: float = 0.0) -> Plan:
-    """The best plan for a budget. `spent_s`: seconds of a time budget that measuring has already used.
+    """The best plan for a budget. `spent_s`: seconds of a time budget that measuring has used, charged
+    up to a fifth of it.
 
     Raises BadSettings when nothing fits: the budget is too small for a single sensible step, or memory for the sizes given.
     """
@@ -101,7 +104,8 @@ def candidates(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, spent_s
 
 def _steps(budget: Budget, shape: Shape, row_tokens: int, rows: int, step_s: float, spent_s: float) -> int:
     if budget.unit == "seconds":
-        return int(max(budget.amount * (1 - _SPARE) - spent_s, 0.0) / step_s)
+        charged = min(spent_s, _MEASURING_SHARE * budget.amount)
+        return int((budget.amount * (1 - _SPARE) - charged) / step_s)
     each = rows * row_tokens * (shape.flops_per_token(row_tokens) if budget.unit == "flops" else 1)
     return int(budget.amount / each)
 

@@ -64,14 +64,18 @@ def measure(threads: int | None = None, dtype: Dtype | None = None) -> Pace:
     )
 
 
-def seconds_of(work: Callable[[], object], repeats: int = 3, warm: int = 1) -> float:
-    """Fastest of `repeats` runs, after `warm` that do not count."""
-    times = []
+def seconds_of(work: Callable[[], object], repeats: int = 3, warm: int = 1, most_s: float = 0.4) -> float:
+    """Fastest of `repeats` runs, after `warm` that do not count; fewer once `most_s` seconds have passed."""
+    times: list[float] = []
+    first = time.perf_counter()
     for turn in range(warm + repeats):
         started = time.perf_counter()
         work()
+        ended = time.perf_counter()
         if turn >= warm:
-            times.append(time.perf_counter() - started)
+            times.append(ended - started)
+            if ended - first > most_s:
+                break
     return min(times)
 
 

@@ -60,8 +60,7 @@ class Candidate:
 
 
 def choose(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed | None = None, spent_s: float = 0.0) -> Plan:
-    """The best plan for a budget. `spent_s`: seconds of a time budget that measuring has used, charged
-    up to a fifth of it.
+    """The best plan for a budget. `spent_s`: seconds that measuring has used, see `charged`.
 
     Raises BadSettings when nothing fits: the budget is too small for a single sensible step, or memory for the sizes given.
     """
@@ -104,10 +103,14 @@ def candidates(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, spent_s
 
 def _steps(budget: Budget, shape: Shape, row_tokens: int, rows: int, step_s: float, spent_s: float) -> int:
     if budget.unit == "seconds":
-        charged = min(spent_s, _MEASURING_SHARE * budget.amount)
-        return int((budget.amount * (1 - _SPARE) - charged) / step_s)
+        return int((budget.amount * (1 - _SPARE) - charged(budget, spent_s)) / step_s)
     each = rows * row_tokens * (shape.flops_per_token(row_tokens) if budget.unit == "flops" else 1)
     return int(budget.amount / each)
+
+
+def charged(budget: Budget, spent_s: float) -> float:
+    """Of the seconds that measuring took, those that a budget pays for: never more than a fifth of it."""
+    return min(spent_s, _MEASURING_SHARE * budget.amount) if budget.unit == "seconds" else 0.0
 
 
 def _of_tokens(tokens: float, corpus: Corpus, pace: Pace, fixed: Fixed) -> list[Candidate]:

@@ -43,10 +43,10 @@ def test_a_step_done_again_after_a_resume_counts_once(tmp_path):
 def test_the_page_holds_samples_guard_ledger_and_lineage_but_no_live_markup(tmp_path):
     folder = tmp_path / "page"
     folder.mkdir()
-    ledger = {"read": 9, "by_source": {"notes": {"read": 9, "dropped": 2}}}
+    ledger = {"read": 9, "sources": {"notes": {"kept": {"documents": 7}, "dropped": {"documents": 2}}}}
     report.write(_run(tmp_path / "a.run"), folder, ledger=ledger, inputs=[Input(role="dataset", id="abc123", path="data")])
     html = (folder / "report.html").read_text(encoding="utf-8")
-    for part in ("丹炉", "poison.txt line 3", "abc123", "dropped", "width 96: because", "<svg"):
+    for part in ("丹炉", "poison.txt line 3", "abc123", "sources, notes", "dropped", "width 96: because", "<svg"):
         assert part in html
     assert "<script" not in html
     assert " src=" not in html and "@import" not in html and "url(http" not in html, "nothing outside the page"

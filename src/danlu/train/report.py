@@ -144,16 +144,22 @@ def add_samples(page: Page, samples: Events) -> None:
 
 
 def add_ledger(page: Page, ledger: Mapping[str, Any]) -> None:
-    """A ledger as tables: nested mappings become one table each."""
-    plain = {name: value for name, value in ledger.items() if not isinstance(value, Mapping | list)}
+    """A ledger as tables: amounts of one kind in one table, nested ledgers below, each under its own name."""
+    _ledger_part(page, ledger, "amount")
+
+
+def _ledger_part(page: Page, part: Mapping[str, Any], name: str) -> None:
+    plain = {key: value for key, value in part.items() if not isinstance(value, Mapping | list)}
     if plain:
-        page.table(["what", "amount"], plain.items())
-    for name, rows in ledger.items():
-        if isinstance(rows, Mapping) and rows and all(isinstance(row, Mapping) for row in rows.values()):
-            columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-            page.table([name, *columns], [(key, *(row.get(column, "") for column in columns)) for key, row in rows.items()])
-        elif isinstance(rows, Mapping):
-            page.table([name, "amount"], rows.items())
+        page.table([name, ""], plain.items())
+    rows = {key: value for key, value in part.items() if isinstance(value, Mapping) and value}
+    flat = {key: row for key, row in rows.items() if not any(isinstance(value, Mapping) for value in row.values())}
+    if flat:
+        columns = list(dict.fromkeys(column for row in flat.values() for column in row))
+        page.table([name, *columns], [(key, *(row.get(column, "") for column in columns)) for key, row in flat.items()])
+    for key, row in rows.items():
+        if key not in flat:
+            _ledger_part(page, row, key if name == "amount" else f"{name}, {key}")
 
 
 def smooth(values: Sequence[float], weight: float = 0.9) -> list[float]:

@@ -44,7 +44,14 @@ def lower(letter: str) -> str:
 def _tables() -> tuple[Array, Array]:
     kinds = np.empty(_TABLE + 2, np.uint8)
     mixed = np.empty(_TABLE + 2, np.uint64)
-    for code in range(_TABLE):
+    mixed[:] = np.arange(_TABLE + 2)
+    for low, high in _UNITS:
+        kinds[low : high + 1] = UNIT
+    kinds[0xAC00:0xD7A4], kinds[0xD800:0xF900] = LETTER, SYMBOL  # Korean syllables; surrogates and private use
+    rest = np.ones(_TABLE, bool)
+    for low, high in (*_UNITS, (0xAC00, 0xD7A3), (0xD800, 0xF8FF)):
+        rest[low : high + 1] = False
+    for code in np.flatnonzero(rest).tolist():
         letter = chr(code)
         kinds[code] = kind(letter)
         mixed[code] = ord(lower(letter))

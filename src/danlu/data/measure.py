@@ -28,7 +28,7 @@ from danlu.data.readers.base import Reader
 from danlu.data.steps import Steps
 from danlu.data.texts import Texts
 
-BATCH_CHARACTERS = 1_000_000
+BATCH_CHARACTERS = 400_000
 BATCH_DOCUMENTS = 4096
 
 
@@ -179,7 +179,7 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 def _identify(row: Row) -> int:
     """The document's id: a hash of where it stands in its source, never 0."""
-    said = f"{row.piece.source}\0{row.piece.key}\0{row.piece.start}\0{row.raw.line}\0{row.raw.part}".encode()
+    said = f"{row.piece.source}\0{row.piece.key}\0{row.raw.line}\0{row.raw.part}".encode()
     return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big") or 1
 
 

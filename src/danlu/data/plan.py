@@ -15,7 +15,7 @@ from danlu.data.raw import BLOCK_BYTES, Piece
 from danlu.data.readers import READERS
 from danlu.data.sources import Found
 
-SHARD_BYTES = 32_000_000
+SHARD_BYTES = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ def shard_from(said: dict[str, Any]) -> Shard:
     return Shard(said["number"], tuple(Piece(**piece) for piece in said["pieces"]))
 
 
-def plan(found: Iterable[Found], licences: dict[str, str], shard_bytes: int = SHARD_BYTES) -> list[Shard]:
-    """Shards of about `shard_bytes` bytes of raw files, in source order."""
+def plan(found: Iterable[Found], licences: dict[str, str], shard_bytes: int = 0) -> list[Shard]:
+    """Shards of about `shard_bytes` bytes of raw files (0: SHARD_BYTES), in source order."""
+    shard_bytes = shard_bytes or SHARD_BYTES
     shards: list[Shard] = []
     pieces: list[Piece] = []
     waiting = 0

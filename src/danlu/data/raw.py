@@ -23,7 +23,7 @@ class Piece:
     path: str
     """What people read: the path as given, joined with the place below it."""
     key: str
-    """Place inside the source; with `start` it makes document ids, so it does not depend on where the source lies."""
+    """Place inside the source; document ids are made from it, so they do not depend on where the source lies."""
     place: str
     """Where the bytes are on this machine."""
     reader: str

@@ -18,7 +18,7 @@ from danlu.data.engines.sequential import Sequential
 from danlu.data.plan import Shard, shard_as_dict
 from danlu.data.steps import Steps
 
-_SMALL_BYTES = 4_000_000
+_SMALL_BYTES = 16_000_000
 """Less than this a process does sooner than others can start."""
 
 

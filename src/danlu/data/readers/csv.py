@@ -1,6 +1,7 @@
 """Comma-separated values: a row is a document. A quotation mark that never closes costs its own line, not its neighbours."""
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -77,19 +78,23 @@ class Csv(Reader):
             yield number, row
 
     def _join(self, line: str, lines: "_Ahead", width: int) -> tuple[list[str] | None, int]:
-        """The row that begins with an open quotation mark, and how many further lines it takes."""
-        text, complete = line, 0
+        """The row that begins with an open quotation mark, and how many further lines it takes.
+
+        Lines that lie wholly inside, are rows of the right width and begin alike were swallowed by a stray mark: no join then.
+        """
+        text, inner = line, 0
+        begins = _shape(line.split(self.config.delimiter)[0])
         for used in range(1, _ROW_LINES + 1):
             found = lines.peek(used - 1)
             if found is None or isinstance(found, Bad):
                 return None, 0
-            inner = self._parse(found[1])
-            complete += inner is not None and width > 1 and len(inner) == width
             text += "\n" + found[1]
             row = self._parse(text)
             if row is not None:
                 fits = not width or len(row) == width
-                return (row, used) if fits and not complete else (None, 0)
+                return (row, used) if fits and not (inner and inner == used - 1) else (None, 0)
+            alone = self._parse(found[1])
+            inner += alone is not None and len(alone) == width > 1 and _shape(alone[0]) == begins
         return None, 0
 
     def _parse(self, line: str) -> list[str] | None:
@@ -103,6 +108,11 @@ class Csv(Reader):
         except csv.Error:
             return None
         return rows[0] if len(rows) == 1 else None
+
+
+def _shape(cell: str) -> str:
+    """What a field looks like: runs of digits and of letters become one sign each."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", cell))
 
 
 class _Ahead:

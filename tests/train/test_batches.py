@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from tests.train.small import token_set
 
 from danlu.core.errors import BadSettings
 from danlu.data.pack import Packer
 from danlu.train.batches import Batches
-from tests.train.small import token_set
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 import torch
+from tests.train.small import small_run, token_set
 
 from danlu.core.errors import DamagedArtifact, NoSpace
 from danlu.train.checkpoint import Checkpoints, training_state
 from danlu.train.launch import World
 from danlu.train.loop import train
-from tests.train.small import small_run, token_set
 
 
 @pytest.fixture(scope="module")

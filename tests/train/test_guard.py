@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from tests.train.small import small_run, texts, token_set, weights
 
 from danlu.core import log
 from danlu.core.errors import NotFinite
@@ -14,7 +15,6 @@ from danlu.train.guard import Guard, GuardSettings
 from danlu.train.loop import train
 from danlu.train.watchers import WATCHERS
 from danlu.train.watchers.base import Tools
-from tests.train.small import small_run, texts, token_set, weights
 
 POISONED = 23
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from tests.train.small import small_run, token_set, weights
 
 from danlu.core.errors import Interrupted
 from danlu.train.loop import train
 from danlu.train.watchers.base import Watcher
-from tests.train.small import small_run, token_set, weights
 
 
 @pytest.fixture(scope="module")

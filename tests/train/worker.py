@@ -9,12 +9,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.train.small import small_run, token_set, weights
+
 from danlu.core import log
 from danlu.core.errors import Interrupted
 from danlu.train.launch import join
 from danlu.train.loop import train
 from danlu.train.watchers.base import StepFacts, Watcher
-from tests.train.small import small_run, token_set, weights
 
 
 class Losses(Watcher):
@@ -25,7 +26,7 @@ class Losses(Watcher):
 
     def after_step(self, run, facts: StepFacts) -> None:
         seen = run.world.gather([int(number) for part in run.batches.numbers(facts.step - 1) for number in part])
-        self.rows.append([facts.step, facts.loss, facts.grad_norm, sum(seen, [])])
+        self.rows.append([facts.step, facts.loss, facts.grad_norm, [number for part in seen for number in part]])
         run.stop.asked = run.world.first and facts.step == self.stop_after  # one process hears of it: all must stop
 
 
@@ -33,8 +34,8 @@ def main(folder: Path, mode: str, optimiser: str, stop_after: int) -> None:
     torch.set_num_threads(1)
     with join() as world:
         losses = Losses(stop_after)
-        run = small_run(folder, token_set_shared(folder, world), world=world, mode=mode, optimiser=optimiser, steps=9, micro_rows=2,
-                        watchers=[losses])  # fmt: skip
+        tokens = token_set_shared(folder, world)
+        run = small_run(folder, tokens, world=world, mode=mode, optimiser=optimiser, steps=9, micro_rows=2, watchers=[losses])
         saved = run.checkpoints.latest()
         if saved:
             run.restore(saved)

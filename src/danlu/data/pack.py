@@ -44,11 +44,8 @@ class Packer:
         self.pairs = np.maximum(tokens.lengths - 1, 0)
         """Pairs of each document."""
         self.pairs_per_epoch = int(self.pairs.sum())
-        if self.pairs_per_epoch < row_tokens:
-            raise DatasetTooSmall(
-                f"the dataset gives {self.pairs_per_epoch} training tokens, and one row takes {row_tokens}. "
-                f"Add text, or choose shorter rows with --row_tokens {max(self.pairs_per_epoch // 2, 1)}."
-            )
+        if not self.pairs_per_epoch:
+            raise DatasetTooSmall("no document of the dataset holds two tokens, so there is nothing to predict. Add text.")
         self._order = functools.lru_cache(maxsize=2)(self._make_order)
         self._row_order = functools.lru_cache(maxsize=1)(self._make_row_order)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from danlu.tokenizer.tokenizer import Tokenizer
     from danlu.train.launch import World
     from danlu.train.loop import Run
-    from danlu.train.plan import Plan
+    from danlu.train.plan import Pace, Plan
 
 _FREE = ("dataset", "out", "tokenizer", "threads", "compile", "recompute", "parallel", "watch", "overwrite")
 """Settings that may change between the attempts of a run: paths (the ids count) and what moves only the last digits."""
@@ -127,12 +128,15 @@ def pretrain(config: Pretrain) -> Artifact | None:
         else:
             stack.enter_context(log.silent())
         stop = stack.enter_context(stopping())
-        plan = _decide(config, place, world)
+        plan, pace, spent_s = _decide(config, place, world)
         tokenizer = _tokenizer(config, place, plan, world)
         _check_vocabulary(config, tokenizer)
         tokens = {split: _tokens(config, dataset, place, tokenizer, split, world) for split in ("train", "validation")}
         run = _assemble(config, place, plan, tokenizer, tokens, world)
         run.stop = stop
+        run.watchers = _watchers(config, plan, pace, run, tokenizer, tokens["validation"])
+        run.horizon.spend(spent_s)
+        _resume(run)
         with _memory_advice(plan):
             train(run)
         return _publish(config, dataset, place, plan, tokenizer, tokens, run)
@@ -146,55 +150,57 @@ def _identity(config: Pretrain, dataset: Artifact) -> dict[str, Any]:
     return {**settings, "dataset": dataset.id, "tokenizer": Tokenizer.open(config.tokenizer).id if config.tokenizer else None}
 
 
-def _decide(config: Pretrain, place: Workplace, world: "World") -> "Plan":
-    """The plan of the run: the one on disk where it has begun, else chosen now and put there."""
-    from danlu.train.plan import Plan
+def _decide(config: Pretrain, place: Workplace, world: "World") -> "tuple[Plan, Pace, float]":
+    """The plan of the run, the pace it rests on and the seconds that deciding took: from disk where the run has begun."""
+    from danlu.train.budget import charged
+    from danlu.train.plan import Pace, Plan
 
     path = place.folder / "plan.json"
     if world.first and not path.is_file():
-        plan = _choose(config, world)
-        files.write_text(path, json.dumps(plan.model_dump(mode="json"), indent=1) + "\n")
-        for line in plan.reasons:
-            log.say(f"  {line}")
+        started = time.monotonic()
+        plan, pace = _choose(config, world, started)
+        spent_s = charged(config.budget, time.monotonic() - started)
+        decided = {"plan": plan.model_dump(mode="json"), "pace": pace.model_dump(mode="json"), "spent_s": spent_s}
+        files.write_text(path, json.dumps(decided, indent=1) + "\n")
+        log.say("\n  ".join(["the plan:", *plan.reasons]))
         log.emit("plan", **plan.model_dump(mode="json"))
     world.wait()
-    plan = Plan(**json.loads(path.read_text(encoding="utf-8")))
+    decided = json.loads(path.read_text(encoding="utf-8"))
+    plan = Plan(**decided["plan"])
     if plan.memory_bytes > memory_bytes():
         raise OutOfMemory(
             f"this run would need about {size(plan.memory_bytes)} of memory and this process may use {size(memory_bytes())}. "
             f"Nothing has begun. {_ADVICE}"
         )
-    return plan
+    return plan, Pace(**decided["pace"]), decided["spent_s"]
 
 
-def _choose(config: Pretrain, world: "World") -> "Plan":
-    from danlu.train.plan import Plan, given
+def _choose(config: Pretrain, world: "World", started: float) -> "tuple[Plan, Pace]":
+    """Measure this machine and the text, and let the budget decide what the settings leave open."""
+    from danlu.tokenizer.tokenizer import Tokenizer
+    from danlu.train import budget, corpus, speed
+    from danlu.train.plan import Fixed, given
 
-    rows, row_tokens = config.batch_rows or 8, config.row_tokens or 128
-    tokens = config.budget.amount if config.budget.unit == "tokens" else 200_000
-    return Plan(
-        budget=config.budget,
-        model={"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, **given(config.model)},
-        vocab_size=config.vocab_size or 512,
-        row_tokens=row_tokens,
-        rows=rows,
-        micro_rows=config.micro_rows or rows,
-        steps=config.steps or max(int(tokens // (rows * row_tokens)), 1),
-        optimiser=given(config.optimiser),
-        schedule=given(config.schedule),
-        dtype="float32",
-        threads=cores(),
-        compile=config.compile,
-        parameters=0,
-        epochs=0,
-        step_s=0,
-        seconds=0,
-        tokens=int(tokens),
-        flops=0,
-        memory_bytes=0,
-        bits_per_byte=0,
-        reasons=[],
-    )
+    dtype = None if config.dtype == "auto" else config.dtype
+    fixed = Fixed(
+        model=given(config.model), vocab_size=None if config.tokenizer else config.vocab_size, row_tokens=config.row_tokens,
+        rows=config.batch_rows, micro_rows=config.micro_rows, steps=config.steps, optimiser=given(config.optimiser),
+        schedule=given(config.schedule), dtype=dtype, threads=config.threads, compile=config.compile, processes=world.size,
+    )  # fmt: skip
+    text = corpus.facts(config.dataset, Tokenizer.open(config.tokenizer) if config.tokenizer else None)
+    if fixed.vocab_size:
+        text = text.model_copy(update={"bytes_per_token": {fixed.vocab_size: _between(text.bytes_per_token, fixed.vocab_size)}})
+    pace = speed.measure(config.threads, dtype)
+    log.say(speed.describe(pace))
+    return budget.choose(config.budget, text, pace, fixed, spent_s=time.monotonic() - started), pace
+
+
+def _between(bytes_per_token: dict[int, float], vocab_size: int) -> float:
+    """Bytes of a token for a vocabulary between measured ones, even in the logarithm of its size."""
+    import numpy as np
+
+    sizes = sorted(bytes_per_token)
+    return float(np.interp(np.log(vocab_size), np.log(sizes), [bytes_per_token[one] for one in sizes]))
 
 
 def _tokenizer(config: Pretrain, place: Workplace, plan: "Plan", world: "World") -> "Tokenizer":
@@ -243,7 +249,7 @@ def _tokens(
 def _assemble(
     config: Pretrain, place: Workplace, plan: "Plan", tokenizer: "Tokenizer", tokens: "dict[str, TokenSet | None]", world: "World"
 ) -> "Run":
-    """The run, standing at its last checkpoint where it has one."""
+    """The run before its first step."""
     import torch
 
     from danlu.core.seeds import derive
@@ -271,19 +277,21 @@ def _assemble(
     assert train_tokens is not None
     packer = Packer(train_tokens, plan.row_tokens, config.seed)
     by_time = plan.budget.unit == "seconds" and config.steps is None
-    run = Run(
+    return Run(
         parallel=parallel, optimiser=optimiser, schedule=schedule, seed=config.seed, max_norm=config.max_norm,
         batches=Batches(packer, plan.rows, plan.micro_rows, world.rank, world.size),
         horizon=Horizon(place.folder / "horizon.json", plan.steps, plan.budget.amount if by_time else None),
         checkpoints=Checkpoints(place.folder / "checkpoints", world, keep=config.watch.save.keep),  # type: ignore[attr-defined]
         guard=Guard(config.guard, place.folder / "guard.json", writes=world.first),
-        watchers=_watchers(config, plan, parallel, tokenizer, tokens["validation"]), folder=place.folder,
+        folder=place.folder,
     )  # fmt: skip
+
+
+def _resume(run: "Run") -> None:
     saved = run.checkpoints.latest()
     if saved:
         run.restore(saved)
         log.say(f"going on after step {run.step} of {run.steps}")
-    return run
 
 
 def _threads(plan: "Plan") -> int:
@@ -302,37 +310,47 @@ def _asked(config: Pretrain, setting: str) -> bool:
     return setting in config.model.model_fields_set
 
 
-def _watchers(config: Pretrain, plan: "Plan", parallel: Any, tokenizer: "Tokenizer", heldout: "TokenSet | None") -> list[Any]:
+def _watchers(
+    config: Pretrain, plan: "Plan", pace: "Pace", run: "Run", tokenizer: "Tokenizer", heldout: "TokenSet | None"
+) -> list[Any]:
     from danlu.train.watchers.base import Tools
 
     if heldout is None:
         log.warn("the dataset has no held-out documents: the run measures its training loss only")
-    prompts = [tokenizer.decode(_opening(heldout, index, tokenizer)) for index in range(min(2, len(heldout)))] if heldout else []
+    prompts = (
+        [tokenizer.decode(_opening(heldout, index, tokenizer, plan.row_tokens)) for index in range(min(2, len(heldout)))]
+        if heldout
+        else []
+    )
+    model = run.parallel.model
     tools = Tools(
         heldout=heldout,
-        generate=None if parallel.mode == "fsdp" else _writer(parallel.model, tokenizer),
+        generate=None if run.parallel.mode == "fsdp" else _writer(model, tokenizer),
         prompts=tuple(prompt for prompt in prompts if prompt),
-        flops_per_token=parallel.model.flops_per_token(plan.row_tokens),
-        peak_flops=0.0,
+        flops_per_token=model.flops_per_token(plan.row_tokens),
+        peak_flops=pace.matmul_flops.get(plan.dtype, 0.0) * run.world.size,
     )
     watch = config.watch
     chosen = [watch.progress, watch.heldout, watch.samples, watch.save, *([watch.profile] if watch.profile else [])]
     return [WATCHERS.build(one, tools) for one in chosen]
 
 
-def _opening(heldout: "TokenSet", index: int, tokenizer: "Tokenizer") -> list[int]:
+def _opening(heldout: "TokenSet", index: int, tokenizer: "Tokenizer", context: int) -> list[int]:
+    """The first tokens of a document, which leave most of the context to the answer."""
     special = set(tokenizer.special_tokens.values())
-    return [number for number in heldout.document(index, 0, 13).tolist() if number not in special]
+    return [number for number in heldout.document(index, 0, min(13, context // 4)).tolist() if number not in special]
 
 
 def _writer(model: Any, tokenizer: "Tokenizer") -> Any:
     """A function that lets the model, as it is at the moment of the call, go on with a text."""
     from danlu.engine.model import Model
 
-    live = Model(model, tokenizer, Path(), frozenset({tokenizer.eos_id} - {None}), fast=False)  # type: ignore[arg-type]
+    ends = frozenset() if tokenizer.eos_id is None else frozenset({tokenizer.eos_id})
 
     def write(prompt: str, tokens: int, seed: int) -> str:
-        return live.generate(prompt, max_tokens=tokens, temperature=0.8, seed=seed)
+        live = Model(model, tokenizer, Path(), ends)  # made anew: what it prepares from the weights is old after a step
+        room = live.context - len(live.encode(prompt))
+        return live.generate(prompt, max_tokens=min(tokens, max(room, 1)), temperature=0.8, seed=seed)
 
     return write
 

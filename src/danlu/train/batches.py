@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from danlu.core.errors import BadSettings
+from danlu.core.errors import BadSettings, DatasetTooSmall
 from danlu.data.pack import Packer, Row
 from danlu.objectives.base import Batch
 
@@ -25,6 +25,12 @@ class Batches:
     size: int = 1
 
     def __post_init__(self) -> None:
+        step_tokens = self.rows * self.packer.row_tokens
+        if self.packer.pairs_per_epoch < step_tokens:
+            raise DatasetTooSmall(
+                f"the dataset gives {self.packer.pairs_per_epoch} training tokens, and one step takes {step_tokens} "
+                f"({self.rows} rows of {self.packer.row_tokens}). Add text, or set fewer --batch_rows or shorter --row_tokens."
+            )
         if self.rows < self.size:
             raise BadSettings(
                 f"a step has {self.rows} rows, and {self.size} processes share it: some would have none. "

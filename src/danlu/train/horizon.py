@@ -24,6 +24,10 @@ class Horizon:
         self.decisions: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
         self._points = {max(int(steps * part), 1) for part in REVIEWS} if seconds else set()
 
+    def spend(self, seconds: float) -> None:
+        """Take what was spent before the first step from the budget."""
+        self.seconds = max(self.seconds - seconds, 0.0) if self.seconds else None
+
     def steps(self, step: int) -> int:
         """Steps of the whole run as decided when `step` steps were done."""
         decided = [one["steps"] for one in self.decisions if one["at"] <= step]

@@ -179,5 +179,5 @@ def _review(run: Run) -> None:
     """Under a time budget: correct the number of steps at the fixed points."""
     if run.horizon.due(run.step) and not run.done.step >= run.steps:
         if run.world.first:
-            run.horizon.review(run.step, run.seconds, reserve_s=run.done.heldout.get("seconds_taken", 0.0))
+            run.horizon.review(run.step, run.seconds, reserve_s=run.done.heldout.get("last_s", 0.0))
         run.horizon.decisions = run.world.tell(run.horizon.decisions)

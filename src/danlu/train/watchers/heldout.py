@@ -11,12 +11,15 @@ from pydantic import Field
 from danlu.core import log
 from danlu.core.settings import Named
 from danlu.train.watchers import WATCHERS
-from danlu.train.watchers.base import StepFacts, Tools, Watcher
+from danlu.train.watchers.base import StepFacts, Watcher
 
 if TYPE_CHECKING:
     from danlu.data.tokens import TokenSet
     from danlu.objectives.base import Batch
     from danlu.train.loop import Run
+
+
+_FEWEST = 5000  # tokens: fewer say little
 
 
 @WATCHERS.register
@@ -31,22 +34,15 @@ class Heldout(Watcher):
         """Steps between two measurements; 0: `times` over the run."""
         times: int = Field(10, ge=1)
         """Measurements over the run when `every` is 0."""
-        tokens: int = Field(50_000, ge=1)
-        """Held-out tokens a measurement reads while training: whole documents, at least one; all of them are read at the end
-        when they are fewer than `final_tokens`."""
-        final_tokens: int = Field(500_000, ge=1)
-        """Held-out tokens that the last measurement reads."""
-
-    def __init__(self, config: Config, tools: Tools):
-        super().__init__(config, tools)
-        self.measured = -1
+        tokens: int = Field(0, ge=0)
+        """Held-out tokens that a measurement reads, in whole documents; 0: one for 150 tokens of the run, about two per cent
+        of its time in all, and 5,000 or more."""
 
     def after_step(self, run: "Run", facts: StepFacts) -> None:
         every = self.config.every or max(run.horizon.planned // self.config.times, 1)
-        if facts.step >= run.steps:
-            self.measure(run, self.config.final_tokens)
-        elif facts.step % every == 0:
-            self.measure(run, self.config.tokens)
+        if facts.step % every == 0 or facts.step >= run.steps:
+            planned = run.horizon.planned * run.batches.rows * run.batches.packer.row_tokens
+            self.measure(run, self.config.tokens or max(planned // 150, _FEWEST))
 
     def measure(self, run: "Run", most: int) -> None:
         """Score held-out documents in all processes together and tell."""
@@ -61,7 +57,7 @@ class Heldout(Watcher):
         figures = {"step": run.step, "tokens": run.done.tokens, "loss": nats / targets,
                    "bits_per_byte": nats / math.log(2) / max(size, 1),
                    "seconds": run.seconds, "documents": len(documents), "targets": int(targets)}  # fmt: skip
-        run.done.heldout = {**figures, "seconds_taken": time.monotonic() - started}
+        run.done.heldout = {**figures, "last_s": time.monotonic() - started}
         if not run.done.best or figures["loss"] <= run.done.best["loss"]:
             run.done.best = run.done.heldout
         if run.world.first:

@@ -32,8 +32,8 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], add_generation_
         text: str = _compile(template).render(messages=messages, add_generation_prompt=add_generation_prompt, **variables)
     except (TemplateError, TypeError) as error:
         raise BadInput(
-            f"the chat template cannot render these {len(messages)} message(s): {error}. Each needs a role and a content that the "
-            f"template knows."
+            f"the chat template cannot render these {len(messages)} message(s): {error}. Each needs a role and a content that "
+            f"the template knows."
         ) from None
     return text
 

@@ -127,7 +127,7 @@ def _use(tokenizer: Tokenizer, counts: "np.ndarray[Any, Any]") -> dict[str, Any]
 
     return {
         "learned": len(learned), "unused": len(unused), "rare": len(rare), "rare_means_at_most": _RARE,
-        "unused_bytes": sum(counts[number] == 0 for number in bytes_of if len(bytes_of[number]) == 1).item() if bytes_of else 0,
+        "unused_bytes": sum(int(counts[number]) == 0 for number in bytes_of if len(bytes_of[number]) == 1),
         "glitch_candidates": show(doubtful, 60), "longest": show(longest, 40), "most_used": show(often, 60),
         "pieces": show(learned[:: max(1, len(learned) // 200)], 200),
     }  # fmt: skip

@@ -1,4 +1,3 @@
-
 import pytest
 
 from danlu.core.errors import BadInput

@@ -19,7 +19,24 @@ from danlu.data.shards import count, read_documents, read_texts
 from danlu.data.why import why
 from danlu.stages.prepare import Prepare, prepare
 
-WORDS = ["the", "of", "and", "to", "in", "is", "it", "that", "was", "for", "on", "as", "with", "he", "be", "at", "by", "his", "not", "this", "but", "from", "they", "have", "all", "or", "which", "one", "were", "river", "mountain", "winter", "letter", "garden", "window", "silver", "kitchen", "morning", "journey", "captain", "whisper", "lantern", "harbour"]  # fmt: skip
+WORDS = [
+    *("the", "of", "and", "to", "in", "is", "it", "that", "was", "for", "on", "as", "with", "he", "be", "at", "by", "his", "not"),
+    *(
+        "river",
+        "mountain",
+        "winter",
+        "letter",
+        "garden",
+        "window",
+        "silver",
+        "kitchen",
+        "morning",
+        "journey",
+        "captain",
+        "whisper",
+    ),
+    *("this", "but", "from", "they", "have", "all", "or", "which", "one", "were", "lantern", "harbour"),
+]
 HAN = "的一是不了在人有我他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可她里后"
 
 
@@ -141,7 +158,8 @@ def test_a_changed_threshold_judges_again_without_reading_again(sources, tmp_pat
 
 def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(sources, tmp_path):
     (sources / "more.txt").write_text("\n".join(sentence(random.Random(n), 400) for n in range(60)))
-    command = [sys.executable, "-c", "import danlu.data.plan as p; p.SHARD_BYTES = 9000; from danlu.cli import main; import sys; sys.exit(main())",
+    small = "import danlu.data.plan as p, danlu.cli; p.SHARD_BYTES = 9000; raise SystemExit(danlu.cli.main())"
+    command = [sys.executable, "-c", small,
                "prepare", "raw", "-o", "out", "--engine", "sequential"]  # fmt: skip
     for wait_s in (0.7, 1.0, 1.5):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)

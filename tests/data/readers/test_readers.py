@@ -84,7 +84,8 @@ def test_large_files_are_shared_out_at_line_ends_and_nothing_changes(tmp_path, m
 def test_broken_json_lines_cost_only_themselves(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(
-        b'{"text": "one"}\n{"text": "tw\n\n{"body": "x"}\n[1]\n{"text": 7}\n\xff\xfe\xfa{"text": "bytes"}\n{"text": "two", "licence": "MIT"}'
+        b'{"text": "one"}\n{"text": "tw\n\n'
+        b'{"body": "x"}\n[1]\n{"text": 7}\n\xff\xfe\xfa{"text": "bytes"}\n{"text": "two", "licence": "MIT"}'
     )
     found = read(path, "jsonl")
     assert texts(found) == ["one", "two"]

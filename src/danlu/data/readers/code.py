@@ -23,7 +23,8 @@ LANGUAGES = {
     ".hs": "haskell", ".ml": "ocaml", ".ex": "elixir", ".erl": "erlang", ".clj": "clojure", ".lisp": "lisp", ".el": "lisp",
     ".scm": "scheme", ".sh": "shell", ".bash": "shell", ".zsh": "shell", ".fish": "shell", ".ps1": "powershell", ".bat": "batch",
     ".sql": "sql", ".css": "css", ".scss": "css", ".less": "css", ".vue": "vue", ".svelte": "svelte", ".zig": "zig",
-    ".nim": "nim", ".dart": "dart", ".f90": "fortran", ".f": "fortran", ".asm": "assembly", ".s": "assembly", ".v": "verilog", ".vhd": "vhdl",
+    ".nim": "nim", ".dart": "dart",
+    ".f90": "fortran", ".f": "fortran", ".asm": "assembly", ".s": "assembly", ".v": "verilog", ".vhd": "vhdl",
     ".toml": "toml", ".ini": "ini", ".cfg": "ini", ".yaml": "yaml", ".yml": "yaml", ".cmake": "cmake", ".proto": "protobuf",
 }  # fmt: skip
 _NAMES = {"Makefile": "make", "Dockerfile": "docker", "CMakeLists.txt": "cmake", "Rakefile": "ruby", "Gemfile": "ruby"}

@@ -64,6 +64,15 @@ def test_without_transformers_the_certificate_says_so(source, tmp_path, monkeypa
     assert "against_transformers" not in json.loads((tmp_path / "hf" / "certificate.json").read_text())
 
 
+def test_a_copy_that_chooses_otherwise_is_warned_of(source, tmp_path, monkeypatch, capsys):
+    from danlu.engine.exporters.hf import HuggingFace
+
+    write_tiny(tmp_path / "other", seed=9)
+    monkeypatch.setattr(HuggingFace, "read", lambda self, folder: load(tmp_path / "other"))
+    assert main(["export", str(source), "-o", str(tmp_path / "hf")]) == 0
+    assert "measure it before use" in capsys.readouterr().err
+
+
 def test_an_unknown_form_is_refused_with_what_is_known(source, tmp_path, capsys):
     assert main(["export", str(source), "-o", str(tmp_path / "hf"), "--to", "gguff"]) == 2
     assert "no exporter called 'gguff'" in capsys.readouterr().err

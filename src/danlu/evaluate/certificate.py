@@ -75,7 +75,9 @@ def with_transformers(folder: Path, ids: list[int]) -> tuple[Tensor, list[int]] 
     if version("transformers") is None:
         return None
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
     with torch.inference_mode():

@@ -12,6 +12,8 @@ from danlu.core.units import size
 from danlu.engine.exporters import EXPORTERS
 from danlu.stages import STAGES
 
+_LEAST_AGREEMENT = 0.95
+
 
 class Export(Settings):
     """The certificate compares the logits of the written folder with the source's, and with transformers' where it is
@@ -47,6 +49,8 @@ def export(config: Export) -> Artifact:
             draft.licences, draft.sources = list(record.licences), list(record.sources)
         card(config.model, draft.path, draft.metrics)
     log.say(summary(draft.metrics))
+    if (worst := agreement(draft.metrics)) < _LEAST_AGREEMENT:
+        log.warn(f"the written model's first choice is the source's at only {worst:.1%} of the tokens: measure it before use")
     assert draft.result is not None
     return draft.result
 
@@ -71,6 +75,11 @@ def certificate(source: Any, written: Any, folder: Path) -> dict[str, Any]:
         found["against_transformers"] = certify(before, logits, ids).figures()
         found["same_tokens_in_transformers"] = their_ids[: len(ids) - begin] == ids[begin:]
     return found
+
+
+def agreement(figures: dict[str, Any]) -> float:
+    """The lowest agreement on the first choice that the certificate found."""
+    return min(part["top1_agreement"] for part in figures.values() if isinstance(part, dict))
 
 
 def card(source: Path, folder: Path, figures: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """How an artefact or a run is laid out on a terminal. No torch."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ def show(artefact: Artifact) -> None:
     """Print an artefact."""
     console, record = Console(highlight=False), artefact.lineage
     console.print(f"[bold]{record.kind}[/bold] {record.id}  [dim]{escape(str(artefact.path))}[/dim]")
-    console.print(facts(record), markup=False)
+    console.print(facts(record), markup=False, soft_wrap=True)
     card = artefact.path / "README.md"
     if card.is_file():
         section(console, "card")
@@ -154,5 +155,5 @@ def _short(value: Any, most: int = 12) -> Any:
 
 
 def _cut(text: str, most: int = 30) -> str:
-    lines = text.rstrip().splitlines()
+    lines = re.sub(r"\A---\n.*?\n---\n+", "", text, flags=re.DOTALL).rstrip().splitlines()  # without the card's metadata
     return "\n".join(lines[:most] + ([f"... {len(lines) - most} more lines in README.md"] if len(lines) > most else []))

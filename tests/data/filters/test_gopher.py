@@ -15,7 +15,13 @@ def dropped(filter, text):
 
 
 @pytest.mark.parametrize(
-    "text", [ENGLISH, CHINESE, "Der alte Mann und das Meer ist nicht ein Buch mit sieben Siegeln, und das ist gut."]
+    "text",
+    [
+        ENGLISH,
+        CHINESE,
+        "그는 이 집 이 것 을 보고 그 것 이 집 이라 고 말 을 하는 것",
+        "Der alte Mann und das Meer ist nicht ein Buch mit sieben Siegeln, und das ist gut.",
+    ],
 )
 def test_running_text_of_any_language_stays(text):
     assert dropped(Gopher(Gopher.Config()), text) == []

@@ -117,6 +117,14 @@ def test_json_arrays_are_read_element_by_element(tmp_path):
     assert [line for line, _ in bad(found)] == [2, 4]
 
 
+def test_a_json_file_may_hold_lines_but_not_one_spread_object(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"text": "one"}\n{"text": "two"}\n')
+    assert texts(read(path, "json")) == ["one", "two"]
+    path.write_text('{\n  "text": "one"\n}\n')
+    assert bad(read(path, "json")) == [(1, "neither an array of objects nor one object a line")]
+
+
 def test_csv_rows_may_span_lines_but_a_stray_quote_costs_only_its_line(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(

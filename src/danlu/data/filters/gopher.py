@@ -19,6 +19,8 @@ from danlu.data.letters import LETTER, UNIT, Array, kind
 from danlu.data.texts import Texts
 
 _BULLETS = "•‣▶◀◦■□▪▫–-*"
+_OTHER_LENGTHS = ((0xAC00, 0xD7A3), (0x0E00, 0x109F), (0x1780, 0x17FF))
+"""Korean syllables are short words; Thai, Lao, Tibetan, Burmese and Khmer put no spaces between words."""
 _DOT, _ELLIPSIS, _HASH = ord("."), ord("…"), ord("#")
 
 
@@ -51,6 +53,8 @@ class Gopher(Filter):
         words = texts.words
         count = words.counts.astype(np.float64)
         unit = texts.kinds[words.starts] == UNIT
+        for low, high in _OTHER_LENGTHS:
+            unit |= (texts.codes[words.starts] >= low) & (texts.codes[words.starts] <= high)
         runs, run_characters = words.total(~unit), words.total(np.where(unit, 0, words.lengths))
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(runs * 2 > count, run_characters / runs, np.nan)
@@ -75,7 +79,7 @@ class Gopher(Filter):
 
     def measure_plain(self, text: str) -> dict[str, float]:
         words, lines = plain.words(text), plain.lines(text)
-        runs = [word for word in words if not plain.is_unit(word)]
+        runs = [w for w in words if not plain.is_unit(w) and not any(low <= ord(w[0]) <= high for low, high in _OTHER_LENGTHS)]
         dots = text.count("...") + text.count("…")
         return {
             "words": float(len(words)),

@@ -29,6 +29,9 @@ class Json(Reader):
         chunks = opened.chunks()
         first = next(chunks, "")
         if first.lstrip(_SPACE)[:1] != "[":
+            if not _one_a_line(first):
+                yield Bad(1, "neither an array of objects nor one object a line", opened.piece.bytes)
+                return
             yield from Jsonl(Jsonl.Config(text=self.config.text)).read(opened, limit)
             return
         for number, found in enumerate(_elements(first, chunks), 1):
@@ -42,6 +45,16 @@ class Json(Reader):
                 continue
             for part in cut([text], limit, number):
                 yield replace(part, licence=licence_of(found))
+
+
+def _one_a_line(text: str) -> bool:
+    """Whether the first line that holds anything is JSON by itself."""
+    line, ended, _ = text.lstrip(_SPACE).partition("\n")
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return not ended and len(line) > 1000  # cut by the block: not known yet
+    return True
 
 
 def _elements(first: str, chunks: Iterator[str]) -> Iterator[object]:

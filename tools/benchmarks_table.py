@@ -16,7 +16,7 @@ from danlu.core.units import size
 from tools.regions import LANGUAGES, ROOT, filled, write_or_check
 
 RESULTS = ROOT / "benchmarks" / "results"
-_HEAD = {"en": ("what", "against", "Danlu", "other", "ratio"), "zh": ("测什么", "对比", "丹炉", "对方", "比值")}
+_HEAD = {"en": ("what", "against", "Danlu", "other", "Danlu ÷ other"), "zh": ("测什么", "对比", "丹炉", "对方", "丹炉 ÷ 对方")}
 _NONE = {"en": "No figures have been measured yet.", "zh": "还没有测得的数据。"}
 _RECORD = {
     "en": ("Target", "Command", "Date", "Machine", "Versions", "Settings", "Notes"),
@@ -91,14 +91,93 @@ def _throughput(record: dict[str, Any]) -> Iterator[Line]:
             )  # fmt: skip
 
 
+@reads("data_throughput")
+def _data(record: dict[str, Any]) -> Iterator[Line]:
+    found = record["figures"]
+    for english, chinese, key, across in (
+        ("cleaning and deduplication, MB/s", "清洗与去重，MB/s", "MB/s", "speed ratio"),
+        ("cleaning, peak memory, MB", "清洗的峰值内存，MB", "peak_MB", "memory ratio"),
+    ):
+        ours, theirs = found["danlu"][key]["median"], found["datatrove"][key]["median"]
+        yield Line(english, chinese, "datatrove", f"{ours:.3g}", f"{theirs:.3g}", ratio(found[across]["median"]))
+
+
+@reads("tokenizer_speed")
+def _tokenizer(record: dict[str, Any]) -> Iterator[Line]:
+    tasks = (
+        ("train", "16k BPE, training, MB/s", "16k BPE 训练，MB/s"),
+        ("encode one text at a time", "16k BPE, encoding text by text, MB/s", "16k BPE 逐篇编码，MB/s"),
+        ("encode a batch", "16k BPE, encoding in batches, MB/s", "16k BPE 成批编码，MB/s"),
+    )
+    for task, english, chinese in tasks:
+        rates, ratios = record["figures"][f"{task}, MB/s"], record["figures"][f"{task}, danlu against"]
+        for other, across in ratios.items():
+            yield Line(english, chinese, other, f"{rates['danlu']['median']:.3g}", f"{rates[other]['median']:.3g}",
+                       ratio(across["median"]), first=other == "tokenizers")  # fmt: skip
+
+
+@reads("generate_speed")
+def _generate(record: dict[str, Any]) -> Iterator[Line]:
+    for case, found in record["figures"].items():
+        rates = found["tokens_per_s"]
+        size_, _, threads = case.partition(", ")
+        chinese = f"生成 词元/秒，{size_}，{threads.split()[0]} 线程"
+        for other in ("transformers", "danlu, plain decoder"):
+            if other in rates:
+                yield Line(f"generate, tokens/s, {case}", chinese, other, f"{rates['danlu']['median']:,.0f}",
+                           f"{rates[other]['median']:,.0f}", ratio(rates[f"danlu / {other}"]["median"]),
+                           first=other == "transformers")  # fmt: skip
+
+
+@reads("time_to_quality", "time_to_quality_compiled")
+def _quality(record: dict[str, Any]) -> Iterator[Line]:
+    found, other = record["figures"], "nanoGPT, compiled" if record["settings"].get("compiled") else "nanoGPT"
+    seconds, losses = found["seconds"], found["loss_at_equal_time"]
+    yield Line(f"seconds of training to loss {found['target_loss']:.3f}, tiny Shakespeare",
+               f"训练到损失 {found['target_loss']:.3f} 的秒数，tiny Shakespeare", other, f"{seconds['danlu']['median']:.0f}",
+               f"{seconds['nanogpt']['median']:.0f}", ratio(found["danlu / nanogpt"]["median"]))  # fmt: skip
+    yield Line("loss after the same training time", "同样训练时间后的损失", other, f"{losses['danlu_equal']['median']:.3f}",
+               f"{losses['nanogpt']['median']:.3f}")  # fmt: skip
+
+
+@reads("budget_grid")
+def _budget(record: dict[str, Any]) -> Iterator[Line]:
+    for case, found in record["figures"]["summary"].items():
+        others = found["alternatives"]
+        yield Line(f"budget dial, bits per byte, {case}", f"预算旋钮，每字节比特数，{case}", f"best of {others} alternatives",
+                   f"{found['dial']:.4f}", f"{found['its bits per byte']:.4f}", f"{found['dial over best']:+.1%}")  # fmt: skip
+
+
+@reads("ablations", "ablations_long")
+def _ablations(record: dict[str, Any]) -> Iterator[Line]:
+    for block, found in record["figures"]["summary"].items():
+        if found.get("gain") is not None and block != "base":
+            error = f" ± {found['gain_standard_error']:.4f}" if found["gain_standard_error"] else ""
+            yield Line(f"speed preset, gain in bits per byte: {block}", f"提速配置，增益（每字节比特数）：{block}",
+                       "base", f"{found['gain']:+.4f}{error}", first=False)  # fmt: skip
+
+
+@reads("tokenizer_patterns")
+def _patterns(record: dict[str, Any]) -> Iterator[Line]:
+    for pattern, kinds in record["figures"].items():
+        for kind, value in kinds.items():
+            yield Line(f"bytes per token, {kind}", f"每词元字节数，{kind}", pattern, "", f"{value:.3f}", first=False)
+
+
 def records() -> dict[str, dict[str, Any]]:
-    """Every result by file name."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+    """Every result by file name. Fewer than five repeats are a trial, which nobody should quote."""
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+    return {name: record for name, record in found.items() if record["settings"].get("repeats", 5) >= 5}
 
 
 def lines(name: str, record: dict[str, Any]) -> list[Line]:
     """The rows of one result. Raises KeyError for a result that no function here reads."""
     return list(_READERS[name](record))
+
+
+def said(value: Any) -> bool:
+    """Whether a setting tells something: paths and long tables do not."""
+    return value is not None and "/" not in str(value) and len(str(value)) < 200
 
 
 def table(rows: list[Line], language: str) -> str:
@@ -120,7 +199,8 @@ def details(language: str) -> str:
             (words[0], record["target"]), (words[1], f"`{record['command']}`"), (words[2], record["date"]),
             (words[3], f"{machine['processor']}, {machine['cores']} cores, {size(machine['memory_bytes'])}, {machine['system']}"),
             (words[4], ", ".join(f"{key} {value}" for key, value in {**machine["versions"], **record["versions"]}.items())),
-            (words[5], ", ".join(f"{key}: {value}" for key, value in record["settings"].items())), (words[6], record["notes"]),
+            (words[5], ", ".join(f"{key}: {value}" for key, value in record["settings"].items() if said(value))),
+            (words[6], record["notes"]),
         ]  # fmt: skip
         parts += [
             f"## {name} {{#{name.replace('_', '-')}}}",

@@ -40,7 +40,9 @@ _HEADS = {
     },
 }  # fmt: skip
 _TYPES = {"text": "文本", "path": "路径", "none": "无", "yes/no": "是/否", "number": "数", "whole number": "整数",
-          "budget": "预算", "bytes": "字节数", "multiple of": "倍数于"}  # fmt: skip
+          "budget": "预算", "bytes": "字节数"}  # fmt: skip
+_ALSO_NAMES = ("bytes", "budget")
+"""Types that are also names of things: in a list of names they stay as they are typed."""
 
 
 def page(language: str, chinese: dict[str, str]) -> str:
@@ -92,11 +94,14 @@ def table(found: list[Row], language: str, say) -> list[str]:
 
 def in_words(type_: str, language: str) -> str:
     """A type in the page's language; names that can be typed stay as they are."""
-    parts = type_.split(", ")
-    kinds = [_TYPES.get(part, part) if language == "zh" else part for part in parts[0].split(" | ")]
-    if language == "zh" and parts[0].startswith("list of "):
-        kinds = ["列表：" + _TYPES.get(parts[0].removeprefix("list of "), parts[0].removeprefix("list of "))]
-    return ", ".join([" | ".join(kinds), *parts[1:]])
+    if language == "en":
+        return type_
+    kind, *limits = type_.split(", ")
+    if kind.startswith("list of "):
+        return ", ".join(["列表：" + in_words(kind.removeprefix("list of "), language), *limits])
+    parts = kind.split(" | ")
+    named = [_TYPES.get(part, part) if len(parts) == 1 or part not in _ALSO_NAMES else part for part in parts]
+    return ", ".join([" | ".join(named), *limits])
 
 
 def texts() -> list[str]:

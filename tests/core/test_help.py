@@ -13,7 +13,7 @@ from danlu.core.registry import shelves
 from danlu.core.settings import Named, Settings, choice, shelf
 from tests.core.shelf import make_shelf
 
-THINGS = [(shelf, name) for shelf in shelves().values() for name in shelf.names() if shelf.package != "danlu.stages"]
+THINGS = [(shelf, name) for shelf in shelves().values() for name in shelf.names() if hasattr(shelf[name], "Config")]
 
 
 @pytest.mark.parametrize(("shelf_", "name"), THINGS, ids=[f"{shelf.package}.{name}" for shelf, name in THINGS])

@@ -1,8 +1,8 @@
 """The examples marked `<!-- run -->` in the docs do what the docs say: they are typed into a fresh folder, in order.
 
 All pages share one folder, as for a reader who follows the tutorials; a small text of ours stands in `notes/`, and each
-training budget in minutes becomes a number of tokens that takes seconds. In ```console blocks, `$ ` begins a command and the lines below it are its
-output, where `...` stands for any text; output that is not shown is not compared.
+training budget in minutes becomes a number of tokens that takes seconds. In ```console blocks, `$ ` begins a command and the
+lines below it are its output, where `...` stands for any text; output that is not shown is not compared.
 """
 
 import os

@@ -54,8 +54,8 @@ def documents() -> dict[str, list[str]]:
 
 
 def measure(kept: dict[str, list[str]], count) -> dict[str, float]:
-    """Bytes per token by kind."""
-    return {kind: round(sum(len(text.encode()) for text in texts) / sum(map(count, texts)), 3) for kind, texts in kept.items()}
+    """Bytes per token by kind; `count` gives the tokens of many texts."""
+    return {kind: round(sum(len(text.encode()) for text in texts) / count(texts), 3) for kind, texts in kept.items()}
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def main() -> None:
     for name in given.only or CANDIDATES:
         trainer = ByteLevelBPE(ByteLevelBPE.Config(pattern=CANDIDATES[name]))
         learned = trainer.train((text for _, text in learn), vocab_size=given.vocab_size)
-        figures[name] = measure(kept, lambda text, learned=learned: len(learned.encode_array(text)))
+        figures[name] = measure(kept, lambda texts, learned=learned: sum(map(len, learned.encode_batch(texts))))
         print(f"{name:40}", figures[name], flush=True)
     others = {"cl100k (100k tokens)": cl100k()}
     if "chinese" in kept:
@@ -95,9 +95,9 @@ def cl100k():
     """Token count by the table that daft carries inside."""
     import daft
 
-    def count(text: str) -> int:
-        column = daft.from_pydict({"text": [text]}).select(daft.functions.tokenize_encode(daft.col("text"), "cl100k_base"))
-        return len(next(iter(column.to_pydict().values()))[0])
+    def count(texts: list[str]) -> int:
+        rows = daft.from_pydict({"text": texts}).select(daft.functions.tokenize_encode(daft.col("text"), "cl100k_base"))
+        return sum(map(len, next(iter(rows.to_pydict().values()))))
 
     return count
 
@@ -113,7 +113,7 @@ def chinese_sentencepiece(texts: list[str], size: int):
             character_coverage=0.9995, minloglevel=2,
         )  # fmt: skip
         pieces = sentencepiece.SentencePieceProcessor(model_file=f"{folder}/m.model")
-    return lambda text: len(pieces.encode(text)) + text.count("\n")
+    return lambda texts: sum(map(len, pieces.encode(texts))) + sum(text.count("\n") for text in texts)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from tools.regions import LANGUAGES, ROOT, write_or_check
 CHINESE = Path(__file__).with_name("zh_settings.yaml")
 _HEADS = {
     "en": {
-        "title": "Settings", "setting": "setting", "type": "type", "default": "default", "meaning": "meaning",
+        "title": "Settings", "setting": "setting and type", "default": "default", "meaning": "meaning",
         "required": "required", "empty": "empty", "none": "No settings of its own.", "common": "Common to all commands",
         "shelves": "Shelves", "stages": "Commands",
         "intro": "Written by `tools/reference.py` from the settings themselves, so it is what the program does. A recipe file "
@@ -31,7 +31,7 @@ _HEADS = {
         "its shelf below.",
     },
     "zh": {
-        "title": "全部设置", "setting": "设置", "type": "类型", "default": "默认值", "meaning": "含义",
+        "title": "全部设置", "setting": "设置与类型", "default": "默认值", "meaning": "含义",
         "required": "必填", "empty": "空", "none": "没有自己的设置。", "common": "所有命令共有",
         "shelves": "架子", "stages": "命令",
         "intro": "本页由 `tools/reference.py` 从设置本身生成，因此就是程序的真实行为。配方文件（`--recipe FILE.yaml`）与命令行"
@@ -84,12 +84,19 @@ def table(found: list[Row], language: str, say) -> list[str]:
     words = _HEADS[language]
     if not found:
         return [words["none"]]
-    lines = [f"| {words['setting']} | {words['type']} | {words['default']} | {words['meaning']} |", "|---|---|---|---|"]
+    lines = [f"| {words['setting']} | {words['default']} | {words['meaning']} |", "|---|---|---|"]
     for row in found:
-        default = words["required"] if row.required else f"`{row.default}`" if row.default != "" else words["empty"]
-        cells = (f"`{row.name}`", in_words(row.type, language), default, say(row.help))
+        cells = (f"`{row.name}`<br>{in_words(row.type, language)}", default(row, language), say(row.help))
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return lines
+
+
+def default(row: Row, language: str) -> str:
+    """A default as it would be typed."""
+    if row.required:
+        return _HEADS[language]["required"]
+    text = row.default.strip("[]").replace("'", "").replace(",", "") if row.default.startswith("[") else row.default
+    return f"`{text}`" if text else _HEADS[language]["empty"]
 
 
 def in_words(type_: str, language: str) -> str:

@@ -54,6 +54,15 @@ def test_a_chinese_page_is_written_in_chinese(path):
     assert han > latin
 
 
+@pytest.mark.parametrize("path", [path for path in EVERY if path.is_relative_to(DOCS / "zh")], ids=name)
+def test_a_chinese_paragraph_is_one_line(path):
+    """A line break inside it would show as a space between two characters."""
+    broken = re.findall(
+        r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]\n[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]", prose(text(path))
+    )
+    assert broken == []
+
+
 @pytest.mark.parametrize("path", EVERY, ids=name)
 def test_every_link_inside_the_project_leads_somewhere(path):
     for link in links(text(path)):

@@ -1,0 +1,47 @@
+import pytest
+
+from danlu.core.errors import DanluError
+from danlu.data.engines import ENGINES
+from danlu.data.engines import processes as module
+from danlu.data.plan import plan
+from danlu.data.sources import Found
+from danlu.data.steps import Steps
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_SMALL_BYTES", 0)
+    found = []
+    for number in range(3):
+        path = tmp_path / f"{number}.txt"
+        path.write_text(f"text number {number}\n" * 50)
+        found.append(Found("s", path.name, path.name, str(path), "txt"))
+    return [(shard, tmp_path / f"{shard.number}.parquet") for shard in plan(found, {}, 1000)]
+
+
+def processes(**settings):
+    return ENGINES.build(ENGINES["processes"].Config(workers=2, **settings))
+
+
+def test_every_shard_is_measured_once(work):
+    done = list(processes().measure(Steps(), work))
+    assert sorted(shard.number for shard in done) == [shard.number for shard, _ in work] == [0, 1, 2]
+    assert all(path.is_file() for _, path in work)
+
+
+def test_a_failure_in_a_worker_is_raised_here_and_leaves_no_process(work, tmp_path):
+    (tmp_path / "1.txt").unlink()
+    with pytest.raises(RuntimeError, match=r"FileNotFoundError.*1\.txt"):
+        list(processes().measure(Steps(), work))
+
+
+def test_a_killed_worker_is_an_error_that_says_how_to_go_on(work, monkeypatch):
+    start = module._Worker.__init__
+
+    def doomed(self, steps):
+        start(self, steps)
+        self._process.kill()
+
+    monkeypatch.setattr(module._Worker, "__init__", doomed)
+    with pytest.raises(DanluError, match="run the same command again"):
+        list(processes().measure(Steps(), work))

@@ -82,6 +82,18 @@ with publish(Path(sys.argv[1]), kind="pill", stage="brew", settings=Settings()) 
     with pytest.raises(NotAnArtifact, match="no such folder"):
         open_artifact(tmp_path / "pill")
     assert brew(tmp_path / "pill").id == open_artifact(tmp_path / "pill", verify=True).id
+    assert [path.name for path in tmp_path.iterdir()] == ["pill"], "what the killed attempt left is gone"
+
+
+def test_what_a_living_process_writes_aside_is_left_alone(tmp_path):
+    with publish(tmp_path / "pill", kind="pill", stage="brew", settings=Brew()) as draft:
+        files.write_text(draft.path / "first", "first")
+        other = tmp_path / ".pill.partial-1"  # process 1 is always there
+        other.mkdir()
+        brew(tmp_path / "other")
+        assert draft.path.is_dir()
+    brew(tmp_path / "pill", overwrite=True)
+    assert other.is_dir()
 
 
 def test_a_full_disk_inside_is_said_and_leaves_nothing(tmp_path):

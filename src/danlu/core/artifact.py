@@ -4,6 +4,7 @@ Long stages keep what they need to go on in a work folder beside the output: `OU
 """
 
 import datetime
+import glob
 import os
 import shutil
 import time
@@ -89,6 +90,7 @@ def publish(
     """Write an artefact whole: the block fills a folder aside, which takes the name `out` only when all is on disk."""
     check_out(out, overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(out)
     aside = out.parent / f".{out.name}.partial-{os.getpid()}"
     started = time.monotonic()
     draft = Draft(aside, list(inputs))
@@ -121,6 +123,24 @@ def replace_folder(new: Path, out: Path) -> None:
     new.rename(out)
     files.sync_folder(out.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(out: Path) -> None:
+    """Remove what killed attempts at `out` left aside: folders named after processes that are no more."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.partial-*"):
+        process = left.name.rpartition("-")[2]
+        if process.isdigit() and not _alive(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # it is there and not ours
+    return True
 
 
 def work_folder(out: Path) -> Path:

@@ -151,7 +151,7 @@ def _budget(record: dict[str, Any]) -> Iterator[Line]:
 @reads("ablations", "ablations_long")
 def _ablations(record: dict[str, Any]) -> Iterator[Line]:
     for block, found in record["figures"]["summary"].items():
-        if found.get("gain") is not None and block != "base":
+        if found.get("gain") is not None and found["seeds"] >= 3 and block != "base":
             error = f" ± {found['gain_standard_error']:.4f}" if found["gain_standard_error"] else ""
             yield Line(f"speed preset, gain in bits per byte: {block}", f"提速配置，增益（每字节比特数）：{block}",
                        "base", f"{found['gain']:+.4f}{error}", first=False)  # fmt: skip
@@ -167,7 +167,7 @@ def _patterns(record: dict[str, Any]) -> Iterator[Line]:
 def records() -> dict[str, dict[str, Any]]:
     """Every result by file name. Fewer than five repeats are a trial, which nobody should quote."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
-    return {name: record for name, record in found.items() if record["settings"].get("repeats", 5) >= 5}
+    return {name: record for name, record in found.items() if record["settings"].get("repeats", 5) >= 5 and lines(name, record)}
 
 
 def lines(name: str, record: dict[str, Any]) -> list[Line]:
@@ -210,7 +210,8 @@ def details(language: str) -> str:
             table(lines(name, record), language),
             "",
         ]
-        parts += [f"- {word}: {fact}" for word, fact in facts if fact] + [""]
+        colon = ": " if language == "en" else "："
+        parts += [f"- {word}{colon}{fact}" for word, fact in facts if fact] + [""]
     return "\n".join(parts) or _NONE[language]
 
 

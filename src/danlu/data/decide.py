@@ -3,7 +3,7 @@
 Memory: about 50 bytes a document, and one column of keys at a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,6 @@ class Decision:
     """Ledger row of verdict FIRST + i."""
     rules: list[tuple[str, Rule]]
     """Profile-aware rules in the order of their verdicts; dedups come after."""
-    offsets: Array
-    """(S + 1,): the documents of shard s."""
 
     def row(self, verdict: int) -> str:
         """The ledger row of a verdict."""
@@ -58,10 +56,8 @@ def decide(steps: Steps, shards: Sequence[Path], holdout: float, seed: int) -> D
     names = [f"dropped: {name}.{rule.name}" for name, _, rule in rules] + [f"{dedup.kind} copies" for dedup in dedups]
     verdicts = np.concatenate([_judge(path, rules) for path in shards])
     ids, quality, source = _column(shards, "id"), _column(shards, "quality"), _sources(shards)
-    decision = Decision(
-        verdicts, np.full(len(verdicts), -1), np.zeros(len(verdicts), np.int16), ids, names,
-        [(name, rule) for name, _, rule in rules], np.cumsum([0, *(_rows(path) for path in shards)]),
-    )  # fmt: skip
+    rest = np.full(len(verdicts), -1), np.zeros(len(verdicts), np.int16)
+    decision = Decision(verdicts, *rest, ids, names, [(name, rule) for name, _, rule in rules])
     for number, dedup in enumerate(dedups):
         _drop_copies(decision, FIRST + len(rules) + number, dedup.columns(), shards, quality, source)
     _hold_out(decision, _column(shards, "characters"), holdout, seed)
@@ -88,12 +84,6 @@ def _judge(path: Path, rules: Sequence[tuple[str, Any, Rule]]) -> Array:
     verdicts = np.where(broken >= 0, broken + FIRST, TRAIN).astype(np.int16)
     verdicts[table.column("characters").to_numpy() == 0] = EMPTY
     return verdicts
-
-
-def _rows(path: Path) -> int:
-    import pyarrow.parquet as pq
-
-    return int(pq.read_metadata(path).num_rows)
 
 
 def _column(shards: Sequence[Path], name: str) -> Array:
@@ -148,8 +138,3 @@ def _hold_out(decision: Decision, characters: Array, holdout: float, seed: int) 
             long[:] = True
     decision.verdicts[live[long]] = TAIL
     decision.verdicts[live[chosen]] = VALIDATION
-
-
-def shard_slices(decision: Decision) -> Iterator[tuple[int, int]]:
-    """First and last place (exclusive) of the documents of each shard."""
-    yield from zip(decision.offsets[:-1].tolist(), decision.offsets[1:].tolist(), strict=True)

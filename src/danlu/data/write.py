@@ -20,8 +20,6 @@ from danlu.data.sources import Passed
 from danlu.data.statistics import Statistics
 from danlu.data.steps import Steps
 
-_GROUP_BYTES = 8_000_000
-
 
 def dropped_schema() -> Any:
     """Columns of dropped.parquet: one row a document that did not stay, with the reason."""

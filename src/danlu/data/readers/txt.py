@@ -8,6 +8,9 @@ from danlu.data.raw import Bad, Opened, Raw, cut
 from danlu.data.readers import READERS
 from danlu.data.readers.base import Reader
 
+_LONG = 1 << 22
+"""A longer line is handed on in parts, in characters."""
+
 
 @READERS.register
 class Txt(Reader):
@@ -48,9 +51,6 @@ def _numbered(opened: Opened) -> Iterator[tuple[int, str] | Bad]:
             pending = ""
     if pending:
         yield number, pending
-
-
-_LONG = 1 << 22
 
 
 def _paragraphs(opened: Opened, limit: int) -> Iterator[Raw | Bad]:

@@ -25,7 +25,7 @@ class CausalLM(nn.Module):
     causal: ClassVar[bool] = True
     Config: ClassVar[type[ModelConfig]]
     compute_dtype: torch.dtype | None = None
-    """Type of activations where it is not the weights' own; see precision.py."""
+    """Type of the matrix products where it is not the weights' own; set by precision.mixed."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -98,7 +98,7 @@ class CausalLM(nn.Module):
 
     @property
     def activation_dtype(self) -> torch.dtype:
-        """Type in which the layers compute."""
+        """Type of the matrix products, and of what decoding remembers."""
         return self.compute_dtype or self.embedding.dtype
 
     def matmul_parameters(self) -> int:

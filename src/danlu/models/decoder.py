@@ -155,7 +155,7 @@ class Decoder(CausalLM):
     def hidden(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None, state: State | None = None) -> Tensor:
         sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT)
         rope = self.rope(sight, ids_BT)
-        x = self.model.embed_tokens(ids_BT).to(self.activation_dtype)
+        x = self.model.embed_tokens(ids_BT)
         for index, layer in enumerate(self.model.layers):
             x = layer(x, rope, sight, state.layers[index] if state else None)
         if state:

@@ -145,7 +145,7 @@ class GPT2(CausalLM):
         if end > self.config.n_positions:
             raise ValueError(f"{end} tokens in a row, but this model has {self.config.n_positions} positions")
         at = arange(sight.start, end, device=ids_BT.device) if sight.mixed_rows is None else positions(documents_BT)
-        x = (self.transformer.wte(ids_BT) + self.transformer.wpe(at)).to(self.activation_dtype)
+        x = self.transformer.wte(ids_BT) + self.transformer.wpe(at)
         for index, layer in enumerate(self.transformer.h):
             x = layer(x, sight, state.layers[index] if state else None)
         if state:

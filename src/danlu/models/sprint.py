@@ -69,8 +69,8 @@ class Block(nn.Module):
         state: LayerState | None = None,
     ) -> Tensor:
         if hasattr(self, "residual_scale"):
-            x = x * self.residual_scale.to(x.dtype) + first * self.shortcut_scale.to(x.dtype)
-        bonus = self.embed_values(ids_BT).to(x.dtype) if hasattr(self, "embed_values") else None
+            x = x * self.residual_scale + first * self.shortcut_scale
+        bonus = self.embed_values(ids_BT) if hasattr(self, "embed_values") else None
         x = x + self.self_attn(self.input_layernorm(x), rope, sight, state, bonus)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -123,7 +123,7 @@ class Sprint(Decoder):
         if self.config.bigram_rows:
             last_B = state.last() if isinstance(state, SprintState) else None
             x = x + self.model.embed_bigrams(ids_BT, tokens_before(ids_BT, documents_BT, last_B))
-        first = x = x.to(self.activation_dtype)
+        first = x
         for index, layer in enumerate(self.model.layers):
             x = layer(x, first, ids_BT, rope, sight, state.layers[index] if state else None)
         if isinstance(state, SprintState):

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from danlu.nn import kernels
+
 NO_LABEL = -100
 """A target that asks for nothing."""
 
@@ -56,23 +58,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         for start in range(0, len(targets_N), chunk):
             rows = slice(start, start + chunk)
-            hidden_ID, target_I = hidden_ND[rows], targets_N[rows, None]
+            hidden_ID = hidden_ND[rows]
             logits_IV = F.linear(hidden_ID, weight).float()
-            if cap is not None:
-                logits_IV.div_(cap).tanh_()
-                slope_IV = 1 - logits_IV.square() if wants_hidden or wants_weight else None
-                logits_IV.mul_(cap)
-            total -= logits_IV.gather(1, target_I).sum()
-            top_I = logits_IV.amax(1, keepdim=True)
-            share_IV = logits_IV.sub_(top_I).exp_()
-            sum_I = share_IV.sum(1, keepdim=True)
-            total += (sum_I.log() + top_I).sum()
+            total += _loss_and_error(logits_IV, targets_N[rows], cap)
             if not (wants_hidden or wants_weight):
                 continue
-            error_IV = share_IV.div_(sum_I).scatter_add_(1, target_I, share_IV.new_full(target_I.shape, -1.0))
-            if cap is not None:
-                error_IV.mul_(slope_IV)
-            error_IV = error_IV.to(hidden_ND.dtype)
+            error_IV = logits_IV.to(hidden_ND.dtype)
             if d_hidden is not None:
                 torch.mm(error_IV, weight, out=d_hidden[rows])
             if d_weight is not None:
@@ -85,6 +76,24 @@ class _LinearCrossEntropy(torch.autograd.Function):
         d_hidden, d_weight = ctx.saved_tensors
         scaled = (None if part is None else part * grads[0].to(part.dtype) for part in (d_hidden, d_weight))
         return (*scaled, None, None, None, None)  # type: ignore[return-value]
+
+
+def _loss_and_error(logits_IV: Tensor, target_I: Tensor, cap: float | None) -> Tensor:
+    """Sum of the losses; the logits become their own gradient in place."""
+    if kernels.usable(torch.float32, logits_IV, target_I):
+        loss_I = logits_IV.new_empty(len(target_I))
+        kernels.call("cross_entropy", torch.float32, logits_IV, target_I.contiguous(), cap or 0.0, loss_I, *logits_IV.shape)
+        return loss_I.sum()
+    if cap is not None:
+        logits_IV.div_(cap).tanh_().mul_(cap)
+    slope_IV = None if cap is None else 1 - (logits_IV / cap).square()
+    at_I1 = target_I[:, None]
+    chosen_I1, top_I1 = logits_IV.gather(1, at_I1), logits_IV.amax(1, keepdim=True)
+    sum_I1 = logits_IV.sub_(top_I1).exp_().sum(1, keepdim=True)
+    logits_IV.div_(sum_I1).scatter_add_(1, at_I1, torch.full_like(chosen_I1, -1.0))
+    if slope_IV is not None:
+        logits_IV.mul_(slope_IV)
+    return (sum_I1.log() + top_I1 - chosen_I1).sum()
 
 
 def _add_product(total_VD: Tensor, error_IV: Tensor, hidden_ID: Tensor) -> None:

@@ -3,20 +3,53 @@
 Statistics are taken in float32 whatever the input's type: squares of float16 overflow from 256 on.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from danlu.nn import kernels
 
-def rms_norm_plain(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
-    """The definition: x over the root of its mean square along the last axis, times a weight. Same shape and type as x."""
+
+def rms_norm_plain(x: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype | None = None) -> Tensor:
+    """The definition: x over the root of its mean square along the last axis, times a weight. In `dtype`, else x's own."""
     wide = x.float()
     scaled = wide * (wide.square().mean(-1, keepdim=True) + eps).rsqrt()
-    return (weight_D.float() * scaled).to(x.dtype)
+    return (weight_D.float() * scaled).to(dtype or x.dtype)
+
+
+def rms_norm(x: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype | None = None) -> Tensor:
+    """What `rms_norm_plain` computes, in one visit of x; what is kept for the gradient is x itself and a number a row."""
+    dtype = dtype or x.dtype
+    if x.dtype == weight_D.dtype == torch.float32 and kernels.usable(dtype, x, weight_D):
+        normed: Tensor = _RMSNorm.apply(x, weight_D, eps, dtype)
+        return normed
+    return rms_norm_plain(x, weight_D, eps, dtype)
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        x = x.contiguous()
+        y, rstd = torch.empty_like(x, dtype=dtype), x.new_empty(x.shape[:-1])
+        kernels.call("rms_norm", dtype, x, weight_D, eps, y, rstd, rstd.numel(), x.size(-1))
+        ctx.save_for_backward(x, weight_D, rstd)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, weight_D, rstd = ctx.saved_tensors
+        dy, dx = grads[0].contiguous(), torch.empty_like(x)
+        share_D = weight_D.new_zeros(torch.get_num_threads(), x.size(-1))
+        kernels.call("rms_norm_backward", dy.dtype, dy, x, weight_D, rstd, dx, share_D, rstd.numel(), x.size(-1))
+        return dx, share_D.sum(0), None, None
 
 
 class RMSNorm(nn.Module):
-    """x (..., D) -> (..., D); the weight starts at one."""
+    """x (..., D) -> (..., D), in `compute_dtype` where that is set; the weight starts at one."""
+
+    compute_dtype: torch.dtype | None = None
 
     def __init__(self, width: int, eps: float):
         super().__init__()
@@ -24,11 +57,13 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm_plain(x, self.weight, self.eps)
+        return rms_norm(x, self.weight, self.eps, self.compute_dtype)
 
 
 class LayerNorm(nn.Module):
     """x (..., D) -> (..., D), mean removed, with weight (one at first) and bias (zero at first)."""
+
+    compute_dtype: torch.dtype | None = None
 
     def __init__(self, width: int, eps: float):
         super().__init__()
@@ -37,4 +72,5 @@ class LayerNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+        normed = F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+        return normed.to(self.compute_dtype or x.dtype)

@@ -6,10 +6,10 @@ B rows, T tokens, D width, H query heads, G key heads, K head width.
 from torch import Tensor, nn
 
 from danlu.nn.attention import attend
-from danlu.nn.linear import Linear
+from danlu.nn.linear import Linear, project
 from danlu.nn.mask import Sight
 from danlu.nn.norm import RMSNorm
-from danlu.nn.rope import rotate_plain
+from danlu.nn.rope import norm_rotate
 from danlu.nn.state import LayerState
 
 
@@ -32,9 +32,9 @@ class SelfAttention(nn.Module):
         state: LayerState | None = None,
         bonus: Tensor | None = None,
     ) -> Tensor:
-        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        q, k, v = project(x, self.q_proj, self.k_proj, self.v_proj)
         if bonus is not None:
-            v = v + bonus
+            v = v + bonus.to(v.dtype)
         q_BTHK, k_BTGK, v_BTGK = (part.unflatten(-1, (-1, self.head_width)) for part in (q, k, v))
         q_BTHK, k_BTGK = self.turn(q_BTHK, k_BTGK, rope)
         q_BHTK, k_BGSK, v_BGSK = (part.transpose(1, 2) for part in (q_BTHK, k_BTGK, v_BTGK))
@@ -45,7 +45,7 @@ class SelfAttention(nn.Module):
 
     def turn(self, q_BTHK: Tensor, k_BTGK: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Queries and keys with their positions in them."""
-        return rotate_plain(q_BTHK, *rope), rotate_plain(k_BTGK, *rope)
+        return norm_rotate(q_BTHK, None, 0.0, *rope), norm_rotate(k_BTGK, None, 0.0, *rope)
 
 
 class QKNormAttention(SelfAttention):
@@ -57,4 +57,5 @@ class QKNormAttention(SelfAttention):
         self.k_norm = RMSNorm(head_width, eps)
 
     def turn(self, q_BTHK: Tensor, k_BTGK: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return super().turn(self.q_norm(q_BTHK), self.k_norm(k_BTGK), rope)
+        q_norm, k_norm = self.q_norm, self.k_norm
+        return norm_rotate(q_BTHK, q_norm.weight, q_norm.eps, *rope), norm_rotate(k_BTGK, k_norm.weight, k_norm.eps, *rope)

@@ -1,0 +1,217 @@
+/* Element-wise passes of a training step, each fused into one visit of the memory. The definitions are the *_plain functions
+   beside their callers (norm.py, rope.py, mlp.py, loss.py); kernels.py compiles this file when a C compiler is at hand.
+   `real` is the type of activations: float, or bfloat16 held in 16 bits. Rows are shared out statically among threads, so
+   that equal numbers of threads give equal bits. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef BF16
+typedef uint16_t real;
+static inline float get(real bits) {
+    uint32_t wide = (uint32_t)bits << 16;
+    float x;
+    memcpy(&x, &wide, 4);
+    return x;
+}
+static inline real put(float x) { /* round to nearest, ties to even; NaN stays NaN */
+    uint32_t wide;
+    memcpy(&wide, &x, 4);
+    return x != x ? 0x7fc0 : (real)((wide + 0x7fff + ((wide >> 16) & 1)) >> 16);
+}
+#else
+typedef float real;
+static inline float get(real x) { return x; }
+static inline real put(float x) { return x; }
+#endif
+
+#define PRAGMA(text) _Pragma(#text)
+#define ROWS(n) _Pragma("omp for schedule(static)") for (int64_t row = 0; row < (n); row++)
+#define EACH(n) _Pragma("omp simd") for (int64_t i = 0; i < (n); i++)
+#define SUM(total, n) PRAGMA(omp simd reduction(+ : total)) for (int64_t i = 0; i < (n); i++)
+#define TEAM _Pragma("omp parallel num_threads(threads)")
+
+int omp_get_thread_num(void);
+
+/* e^x to two units in the last place (Cody-Waite reduction, degree 6), without a library call so that loops vectorise. */
+static inline float power(float x) {
+    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    float n = rintf(x * 1.44269504f);
+    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t bits = ((int32_t)n + 127) << 23;
+    float scale;
+    memcpy(&scale, &bits, 4);
+    return p * scale;
+}
+
+static inline float sigmoid(float x) { return 1.0f / (1.0f + power(-x)); }
+
+/* y = weight * x * rstd, rstd = (mean(x^2) + eps)^-1/2; x (rows, width) float. */
+void rms_norm(const float *x, const float *weight, float eps, real *y, float *rstd, int64_t rows, int64_t width, int threads) {
+    TEAM {
+        ROWS(rows) {
+            const float *xr = x + row * width;
+            real *yr = y + row * width;
+            float square = 0.0f;
+            SUM(square, width) square += xr[i] * xr[i];
+            float scale = 1.0f / sqrtf(square / width + eps);
+            rstd[row] = scale;
+            EACH(width) yr[i] = put(weight[i] * (xr[i] * scale));
+        }
+    }
+}
+
+/* dx = rstd * (dy weight - u mean(dy weight u)) with u = x rstd; d_weight (threads, width) starts at zero. */
+void rms_norm_backward(const real *dy, const float *x, const float *weight, const float *rstd, float *dx, float *d_weight,
+                       int64_t rows, int64_t width, int threads) {
+    TEAM {
+        float *dw = d_weight + omp_get_thread_num() * width;
+        ROWS(rows) {
+            const real *gr = dy + row * width;
+            const float *xr = x + row * width;
+            float *out = dx + row * width;
+            float scale = rstd[row], along = 0.0f;
+            SUM(along, width) along += get(gr[i]) * weight[i] * xr[i];
+            along *= scale * scale / width;
+            EACH(width) {
+                float g = get(gr[i]);
+                dw[i] += g * xr[i] * scale;
+                out[i] = scale * (g * weight[i] - xr[i] * along);
+            }
+        }
+    }
+}
+
+/* Heads (rows, heads, 2 half), normalised where weight is given, then turned by the angles of their place (row % period). */
+void norm_rotate(const real *x, const float *weight, float eps, const float *cosine, const float *sine, real *y, float *rstd,
+                 int64_t rows, int64_t heads, int64_t half, int64_t period, int threads) {
+    TEAM {
+        ROWS(rows) {
+            const float *c = cosine + row % period * half, *s = sine + row % period * half;
+            for (int64_t head = row * heads; head < (row + 1) * heads; head++) {
+                const real *left = x + head * 2 * half, *right = left + half;
+                real *out = y + head * 2 * half;
+                if (!weight) {
+                    EACH(half) {
+                        float a = get(left[i]), b = get(right[i]);
+                        out[i] = put(a * c[i] - b * s[i]);
+                        out[i + half] = put(b * c[i] + a * s[i]);
+                    }
+                    continue;
+                }
+                float square = 0.0f;
+                SUM(square, 2 * half) square += get(left[i]) * get(left[i]);
+                float scale = 1.0f / sqrtf(square / (2 * half) + eps);
+                rstd[head] = scale;
+                EACH(half) {
+                    float a = get(left[i]) * scale * weight[i], b = get(right[i]) * scale * weight[i + half];
+                    out[i] = put(a * c[i] - b * s[i]);
+                    out[i + half] = put(b * c[i] + a * s[i]);
+                }
+            }
+        }
+    }
+}
+
+/* Turn back, then through the norm; d_weight (threads, 2 half) starts at zero. */
+void norm_rotate_backward(const real *dy, const real *x, const float *weight, const float *rstd, const float *cosine,
+                          const float *sine, real *dx, float *d_weight, int64_t rows, int64_t heads, int64_t half,
+                          int64_t period, int threads) {
+    TEAM {
+        float *dw = d_weight + omp_get_thread_num() * 2 * half;
+        ROWS(rows) {
+            const float *c = cosine + row % period * half, *s = sine + row % period * half;
+            for (int64_t head = row * heads; head < (row + 1) * heads; head++) {
+                const real *gr = dy + head * 2 * half, *xr = x + head * 2 * half;
+                real *out = dx + head * 2 * half;
+                if (!weight) {
+                    EACH(half) {
+                        float a = get(gr[i]), b = get(gr[i + half]);
+                        out[i] = put(a * c[i] + b * s[i]);
+                        out[i + half] = put(b * c[i] - a * s[i]);
+                    }
+                    continue;
+                }
+                float scale = rstd[head], along = 0.0f;
+                SUM(along, half) {
+                    float a = get(gr[i]) * c[i] + get(gr[i + half]) * s[i], b = get(gr[i + half]) * c[i] - get(gr[i]) * s[i];
+                    along += a * weight[i] * get(xr[i]) + b * weight[i + half] * get(xr[i + half]);
+                }
+                along *= scale * scale / (2 * half);
+                EACH(half) {
+                    float a = get(gr[i]) * c[i] + get(gr[i + half]) * s[i], b = get(gr[i + half]) * c[i] - get(gr[i]) * s[i];
+                    float p = get(xr[i]), q = get(xr[i + half]);
+                    dw[i] += a * p * scale;
+                    dw[i + half] += b * q * scale;
+                    out[i] = put(scale * (a * weight[i] - p * along));
+                    out[i + half] = put(scale * (b * weight[i + half] - q * along));
+                }
+            }
+        }
+    }
+}
+
+/* y = silu(gate) * up, (rows, width). */
+void swiglu(const real *gate, const real *up, real *y, int64_t rows, int64_t width, int threads) {
+    TEAM {
+        ROWS(rows) {
+            const real *g = gate + row * width, *u = up + row * width;
+            real *out = y + row * width;
+            EACH(width) {
+                float x = get(g[i]);
+                out[i] = put(x * sigmoid(x) * get(u[i]));
+            }
+        }
+    }
+}
+
+/* In place: gate and up become their gradients, dy becomes the forward result that the next weight's gradient needs. */
+void swiglu_backward(real *dy, real *gate, real *up, int64_t rows, int64_t width, int threads) {
+    TEAM {
+        ROWS(rows) {
+            real *d = dy + row * width, *g = gate + row * width, *u = up + row * width;
+            EACH(width) {
+                float x = get(g[i]), y = get(u[i]), grad = get(d[i]), share = sigmoid(x), act = x * share;
+                g[i] = put(grad * y * share * (1.0f + x - act));
+                u[i] = put(grad * act);
+                d[i] = put(act * y);
+            }
+        }
+    }
+}
+
+/* Logits (rows, width) become softmax minus one-hot, times the slope of the cap (cap 0: none); loss (rows) in nats. */
+void cross_entropy(float *logits, const int64_t *targets, float cap, float *loss, int64_t rows, int64_t width, int threads) {
+    TEAM {
+        ROWS(rows) {
+            float *z = logits + row * width;
+            float top = -INFINITY, total = 0.0f, chosen;
+            if (cap > 0.0f) EACH(width) z[i] = cap * (2.0f * sigmoid(2.0f * z[i] / cap) - 1.0f);
+            _Pragma("omp simd reduction(max : top)") for (int64_t i = 0; i < width; i++) top = z[i] > top ? z[i] : top;
+            chosen = z[targets[row]];
+            if (cap > 0.0f) {
+                SUM(total, width) total += power(z[i] - top);
+                EACH(width) {
+                    float bent = z[i] / cap;
+                    z[i] = (power(z[i] - top) / total - (i == targets[row] ? 1.0f : 0.0f)) * (1.0f - bent * bent);
+                }
+            } else {
+                SUM(total, width) {
+                    z[i] = power(z[i] - top);
+                    total += z[i];
+                }
+                EACH(width) z[i] /= total;
+                z[targets[row]] -= 1.0f;
+            }
+            loss[row] = logf(total) + top - chosen;
+        }
+    }
+}

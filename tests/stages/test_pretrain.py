@@ -224,6 +224,24 @@ def _until(claim, process, seconds=120):
         time.sleep(0.02)
 
 
+def test_two_sharded_processes_train_and_publish_one_model(model, folder):
+    """torchrun with a checkpoint after every other step, so that saving and training talk at the same time."""
+    words = flags(settings(folder, "shards", parallel="fsdp", watch={"save": {"every": 2}}))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", small_pretrain.__file__]
+    done = subprocess.run(
+        [sys.executable, *launcher, "pretrain", *words], env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300
+    )
+    assert done.returncode == 0
+    losses, expected = (
+        [event["loss"] for event in log.read_events(folder / f"{name}.run" / "events.jsonl") if event["kind"] == "step"]
+        for name in ("shards", "whole")
+    )
+    assert losses[-30:] == pytest.approx(expected[-30:], rel=1e-3)
+    assert bool(torch.isfinite(danlu.load(folder / "shards").logits([[2, 3, 5]])).all())
+    ledger = open_artifact(folder / "shards").lineage.ledger
+    assert ledger == model.lineage.ledger
+
+
 def test_a_dataset_smaller_than_a_batch_is_refused_with_both_numbers(tmp_path):
     write_dataset(tmp_path / "data", documents=1)
     write_tokenizer(tmp_path / "tokenizer")

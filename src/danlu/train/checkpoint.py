@@ -117,7 +117,7 @@ class Checkpoints:
             return  # made before a resume or rollback, and steps repeat exactly
         try:
             with _quiet():
-                dcp.save(tensors, checkpoint_id=aside, process_group=self.world.group, no_dist=self.world.group is None)
+                dcp.save(tensors, checkpoint_id=aside, process_group=self.world.background, no_dist=self.world.group is None)
         except dcp.api.CheckpointException as error:
             raise _cause(error) from error
         if self.world.first:

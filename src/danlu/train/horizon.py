@@ -11,7 +11,7 @@ from typing import Any
 from danlu.core import files, log
 from danlu.core.units import duration
 
-REVIEWS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
+REVIEWS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 """Fractions of the planned steps after which the pace is looked at again."""
 _TOLERANCE = 0.02  # a smaller change is noise of the machine
 

@@ -26,7 +26,9 @@ class World:
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     group: Any = None
-    """Process group for numbers and checkpoints, on the CPU; None for a process alone."""
+    """Process group for numbers, on the CPU; None for a process alone."""
+    background: Any = None
+    """The same processes once more, for the thread that writes checkpoints: two threads on one group wait for ever."""
 
     @property
     def first(self) -> bool:
@@ -83,8 +85,8 @@ def join() -> Iterator[World]:
         torch.cuda.set_device(device)
     dist.init_process_group(backend, timeout=_PATIENCE)
     try:
-        group = dist.new_group(backend="gloo", timeout=_PATIENCE)
-        yield World(dist.get_rank(), dist.get_world_size(), device, group)
+        group, background = (dist.new_group(backend="gloo", timeout=_PATIENCE) for _ in range(2))
+        yield World(dist.get_rank(), dist.get_world_size(), device, group, background)
     finally:
         dist.destroy_process_group()
 

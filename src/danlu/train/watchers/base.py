@@ -47,6 +47,15 @@ class Tools:
     """Measured matmul peak, FLOP/s; 0 where it was not measured."""
 
 
+def due(step: int, steps: int, times: int) -> bool:
+    """Is `step` one of `times` moments spread evenly over `steps`, the last step among them?
+
+    >>> [step for step in range(1, 8) if due(step, 7, 3)]
+    [3, 5, 7]
+    """
+    return step * times // steps > (step - 1) * times // steps
+
+
 class Watcher:
     """Override what you need."""
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from danlu.core import log
 from danlu.core.settings import Named
 from danlu.train.watchers import WATCHERS
-from danlu.train.watchers.base import StepFacts, Watcher
+from danlu.train.watchers.base import StepFacts, Watcher, due
 
 if TYPE_CHECKING:
     from danlu.data.tokens import TokenSet
@@ -39,8 +39,8 @@ class Heldout(Watcher):
         of its time in all, and 5,000 or more."""
 
     def after_step(self, run: "Run", facts: StepFacts) -> None:
-        every = self.config.every or max(run.horizon.planned // self.config.times, 1)
-        if facts.step % every == 0 or facts.step >= run.steps:
+        at_step = facts.step % self.config.every == 0 if self.config.every else due(facts.step, run.steps, self.config.times)
+        if at_step or facts.step >= run.steps:
             planned = run.horizon.planned * run.batches.rows * run.batches.packer.row_tokens
             self.measure(run, self.config.tokens or max(planned // 150, _FEWEST))
 

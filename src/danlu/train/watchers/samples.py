@@ -7,7 +7,7 @@ from pydantic import Field
 from danlu.core import log
 from danlu.core.settings import Named
 from danlu.train.watchers import WATCHERS
-from danlu.train.watchers.base import StepFacts, Watcher
+from danlu.train.watchers.base import StepFacts, Watcher, due
 
 if TYPE_CHECKING:
     from danlu.train.loop import Run
@@ -29,10 +29,7 @@ class Samples(Watcher):
         """What to go on from; empty: the openings of held-out documents."""
 
     def after_step(self, run: "Run", facts: StepFacts) -> None:
-        due = self.config.times and (
-            facts.step % max(run.horizon.planned // self.config.times, 1) == 0 or facts.step >= run.steps
-        )
-        if not due or self.tools.generate is None or not run.world.first:
+        if self.tools.generate is None or not run.world.first or not due(facts.step, run.steps, self.config.times):
             return
         run.parallel.model.eval()
         for prompt in self.config.prompts or self.tools.prompts:

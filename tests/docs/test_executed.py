@@ -30,9 +30,8 @@ def desk(tmp_path_factory):
 
 
 def marked():
-    """Every marked block of the English pages and READMEs in reading order; the Chinese ones are equal by law."""
-    for page in ORDER:
-        path = DOCS / "en" / page
+    """Every marked block of the English pages in reading order; the Chinese ones are equal by law."""
+    for path in [*(DOCS / "en" / page for page in ORDER), ROOT / "CONTRIBUTING.md"]:
         for block in blocks(path.read_text(encoding="utf-8")):
             if block.run:
                 yield path, block

@@ -24,12 +24,11 @@ class CausalLM(nn.Module):
 
     causal: ClassVar[bool] = True
     Config: ClassVar[type[ModelConfig]]
-    compute_dtype: torch.dtype | None = None
-    """Type of the matrix products where it is not the weights' own; set by precision.mixed."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config: Any = config
+        self._compute_dtype: torch.dtype | None = None
 
     @abstractmethod
     def hidden(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None, state: State | None = None) -> Tensor:
@@ -95,6 +94,18 @@ class CausalLM(nn.Module):
     def constant(self, name: str) -> float:
         """Value of a vector at the start: norm weights one, biases zero."""
         return 1.0 if name.endswith("weight") else 0.0
+
+    @property
+    def compute_dtype(self) -> torch.dtype | None:
+        """Type of the matrix products where it is not the weights' own; see precision.py. Setting it tells the norms."""
+        return self._compute_dtype
+
+    @compute_dtype.setter
+    def compute_dtype(self, dtype: torch.dtype | None) -> None:
+        self._compute_dtype = dtype
+        for part in self.modules():
+            if part is not self and hasattr(type(part), "compute_dtype"):
+                part.compute_dtype = dtype  # type: ignore[union-attr,assignment]
 
     @property
     def activation_dtype(self) -> torch.dtype:

@@ -11,19 +11,21 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from danlu.models.base import CausalLM
+
 
 @contextmanager
 def mixed(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     """Within the block the model multiplies in `dtype` (torch.bfloat16); None leaves it in its weights' own type.
 
-    Works on a wrapped model too: it looks for the parts that say `compute_dtype`.
+    Works on a wrapped model too: it looks for the language models inside.
     """
-    parts = [part for part in model.modules() if hasattr(type(part), "compute_dtype")]
-    before = [part.compute_dtype for part in parts]
+    models = [part for part in model.modules() if isinstance(part, CausalLM)]
+    before = [part.compute_dtype for part in models]
     try:
-        for part in parts:
+        for part in models:
             part.compute_dtype = dtype
         yield
     finally:
-        for part, was in zip(parts, before, strict=True):
+        for part, was in zip(models, before, strict=True):
             part.compute_dtype = was

@@ -26,6 +26,9 @@ PRICE = 2.5
 """US dollars for one accelerator hour, a rental price of 2025."""
 BYTES_PER_TOKEN = 4.0
 TEXT_BYTES = 1e12
+DOCUMENTS = TEXT_BYTES / 4000
+DECIDE_BYTES = 58
+"""Bytes a document that deciding holds in memory: 50 of verdicts and one column of keys (data/decide.py)."""
 BATCH_TOKENS = 4_194_304
 STATE_BYTES = 18
 """Bytes of training state a parameter: bf16 weight and gradient 2 + 2, fp32 master weight 4, two fp32 moments 8, slack 2."""
@@ -103,7 +106,8 @@ def data_rows() -> list[tuple[str, str]]:
         ("shards", size(TEXT_BYTES * 0.4)),
         ("tokens", count(tokens)),
         ("token_bytes", size(tokens * 4)),
-        ("signatures", size(TEXT_BYTES / 4000 * 20 * 16)),
+        ("keys", size(DOCUMENTS * 14 * 8)),
+        ("decide", size(DOCUMENTS * DECIDE_BYTES)),
         ("prepare", f"{long(TEXT_BYTES / PREPARE_BYTES_PER_CORE / 64)} / {long(TEXT_BYTES / PREPARE_BYTES_PER_CORE / 1024)}"),
         ("encode", f"{long(TEXT_BYTES / ENCODE_BYTES_PER_CORE / 64)} / {long(TEXT_BYTES / ENCODE_BYTES_PER_CORE / 1024)}"),
         ("read", long(TEXT_BYTES / DISK)),
@@ -126,7 +130,8 @@ _WORDS = {
         "station": "station", "amount": "amount",
         "raw": "text, uncompressed", "shards": "Parquet shards, zstd (a ratio of 0.4)",
         "tokens": f"tokens, {BYTES_PER_TOKEN:g} bytes each",
-        "token_bytes": "token shards, uint32", "signatures": "MinHash band keys, 20 bands of 16 bytes, documents of 4 kB",
+        "token_bytes": "token shards, uint32", "keys": "MinHash keys on disk, 14 bands of 8 bytes, documents of 4 kB",
+        "decide": f"memory to decide what stays, {DECIDE_BYTES} bytes a document",
         "prepare": "cleaning on 64 / 1024 cores", "encode": "encoding on 64 / 1024 cores",
         "read": f"reading it once from a disk of {size(DISK)}/s",
         "feed": "tokens to feed 1024 accelerators training 8B, a second",
@@ -148,7 +153,8 @@ _WORDS = {
         "model": "模型", "flops": "浮点运算", "whole": "训练状态", "weights": "权重（bf16）", "sent": "每步发送",
         "station": "环节", "amount": "数量",
         "raw": "未压缩文本", "shards": "Parquet 分片，zstd（压缩比取 0.4）", "tokens": f"词元数，每个 {BYTES_PER_TOKEN:g} 字节",
-        "token_bytes": "词元分片（uint32）", "signatures": "MinHash 分带键：20 带，每带 16 字节，文档平均 4 kB",
+        "token_bytes": "词元分片（uint32）", "keys": "磁盘上的 MinHash 键：14 带，每带 8 字节，文档平均 4 kB",
+        "decide": f"决定去留所需内存，每篇文档 {DECIDE_BYTES} 字节",
         "prepare": "清洗，用 64 / 1024 个核", "encode": "编码，用 64 / 1024 个核",
         "read": f"从 {size(DISK)}/s 的磁盘读一遍", "feed": "1024 卡训练 8B 时每秒要喂的词元数据",
         "checkpoint": "8B 连同优化器状态的一个检查点",

@@ -50,6 +50,15 @@ def test_the_id_speaks_of_content_not_of_place_or_time(tmp_path):
     assert len(here.id) == 16
 
 
+def test_files_have_the_permissions_that_new_files_have_here(tmp_path):
+    with publish(tmp_path / "pill", kind="pill", stage="brew", settings=Brew()) as draft:
+        (draft.path / "private.bin").write_bytes(b"x")
+        (draft.path / "private.bin").chmod(0o600)
+    (tmp_path / "plain").touch()
+    modes = {path.stat().st_mode for path in (*(tmp_path / "pill").iterdir(), tmp_path / "plain")}
+    assert len(modes) == 1, "others who may read new files here may read every part of the artefact"
+
+
 def test_the_id_is_computed_as_documented(tmp_path):
     import hashlib
 

@@ -116,3 +116,20 @@ def test_clipping_tells_the_norm_before_and_bounds_the_norm_after():
     assert clip(parts, 0.0) == pytest.approx(45**0.5)
     assert clip(parts, 2.0) == pytest.approx(45**0.5)
     assert clip(parts, 0.0) == pytest.approx(2.0, rel=1e-4)
+
+
+def test_a_batch_is_brought_to_where_the_model_computes():
+    seen = []
+
+    class Look:
+        def loss_sum(self, model, batch):
+            seen.append(batch)
+            return batch.ids.sum()
+
+    batch = Batch(
+        torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.int32), [5, 7]
+    )
+    Parallel(torch.nn.Linear(2, 3), Look(), World(device=torch.device("meta"))).loss_sum(batch)
+    assert {part.device.type for part in (seen[0].ids, seen[0].targets, seen[0].documents)} == {"meta"}
+    assert seen[0].origin == [5, 7]
+    assert batch.to(torch.device("cpu")) is batch, "nothing is copied that is there already"

@@ -108,6 +108,7 @@ def publish(
                 sources=tuple(draft.sources), wall_s=round(draft.wall_s + time.monotonic() - started, 3),
             )  # fmt: skip
             files.write_text(aside / lineage.NAME, lineage.dump(record))
+            files.share_tree(aside)
             files.sync_tree(aside)
             replace_folder(aside, out)
             draft.result = Artifact(out, record)

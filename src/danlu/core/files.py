@@ -63,6 +63,14 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
+def share_tree(folder: Path) -> None:
+    """Give every file below `folder` the permissions a new file has here; some writers make theirs private."""
+    mode = 0o666 & ~_umask()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
+
+
 def sync_tree(folder: Path) -> None:
     """fsync every file and folder below `folder`."""
     for path in sorted(folder.rglob("*")):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from danlu.core.settings import Named
@@ -31,6 +32,13 @@ class Batch:
     def target_count(self) -> int:
         """Tokens that ask for something."""
         return int((self.targets != NO_LABEL).sum())
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch where the model computes; itself when it is there already."""
+        if self.ids.device == device:
+            return self
+        documents = None if self.documents is None else self.documents.to(device)
+        return Batch(self.ids.to(device), self.targets.to(device), documents, self.origin)
 
 
 class Objective(ABC):

@@ -60,8 +60,8 @@ class Parallel:
             yield
 
     def loss_sum(self, batch: Batch) -> Tensor:
-        """Sum of nats of a micro-batch."""
-        return self.module(batch)
+        """Sum of nats of a micro-batch, which is brought to this process's device first."""
+        return self.module(batch.to(self.world.device))
 
 
 def choose(mode: Mode, world: World) -> str:

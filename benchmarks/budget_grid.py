@@ -53,7 +53,7 @@ def main(options):
                 continue  # its factors need the dial's own cell
             cells[key] = run_cell(dataset, work / "model", budget, options.seed, resolve(CELLS[name], plan))
             print(key, {k: v for k, v in cells[key].items() if k != "plan"}, file=sys.stderr, flush=True)
-            save("budget_grid", claim=__doc__.splitlines()[0], target="within 3 % bits per byte of the best of >= 12; ends within 10 %",
+            save("budget_grid", claim=__doc__.splitlines()[0], target="within 3 % of the best of >= 12; ends within 10 %",
                  settings={"cells": CELLS, "command": "danlu pretrain DATASET --budget B"},
                  figures={"summary": summary(cells), "cells": cells})  # fmt: skip
     if path.is_file():

@@ -164,11 +164,11 @@ def test_repeated_text_is_worth_less_each_time():
 
 def test_the_law_rewards_weights_text_and_context():
     def bits(width=128, tokens=1e6, row=128, step=1024):
-        return law.bits_per_byte(Shape(width, inner_width(width), 3, 4, 1024), tokens, step, row, 2.5, 1e8)
+        return law.bits_per_byte(Shape(width, inner_width(width), 3, 4, 1024), tokens, step, row, TEXT)
 
     assert bits(width=256) < bits()
     assert bits(tokens=2e6) < bits()
-    assert bits(row=256) < bits()
+    assert bits(row=1024) > bits()
     assert bits(step=65536) > bits()
 
 
@@ -176,15 +176,26 @@ def test_vocabulary_curve_is_that_of_tokenizers_trained_to_each_size():
     words = [f"{a}{b}{c} " for a in ("ta", "ki", "mo", "re") for b in ("lan", "du", "shi", "fo") for c in ("", "s", "ed", "ing")]
     order = np.random.default_rng(0).integers(len(words), size=30_000)
     pieces = corpus.sample(["".join(words[at] for at in order)], 150_000, 10**6)
-    curve = corpus.bytes_per_token(pieces)
+    curve = corpus.describe(pieces, 150_000, 1).bytes_per_token
     sizes = sorted(curve)
     assert [curve[size] for size in sizes] == sorted(curve.values())
-    largest = corpus._largest(pieces[1::4] + pieces[2::4] + pieces[3::4])
-    alone = TRAINERS.build(TRAINERS["bpe"].Config()).train(pieces[1::4] + pieces[2::4] + pieces[3::4], vocab_size=sizes[0])
+    largest = corpus._largest(pieces)
+    alone = TRAINERS.build(TRAINERS["bpe"].Config()).train(pieces, vocab_size=sizes[0])
     cut = corpus.prefix(largest, sizes[0])
     assert cut.vocab_size == sizes[0]
     assert cut.encode(pieces[0]) == alone.encode(pieces[0])
 
 
 def test_a_text_too_small_for_any_vocabulary_still_has_bytes():
-    assert list(corpus.bytes_per_token(["danlu"])) == [TRAINERS.build(TRAINERS["bytes"].Config()).train(["danlu"]).vocab_size]
+    found = corpus.describe(["danlu"], 5, 1)
+    assert list(found.bytes_per_token) == [TRAINERS.build(TRAINERS["bytes"].Config()).train(["danlu"]).vocab_size]
+    assert all(bits > 0 for curve in found.text_bits.values() for bits in curve.values())
+
+
+def test_text_bits_pass_through_what_was_measured_and_go_on_falling():
+    curves = {512: {100: 3.0, 400: 2.0}, 2048: {100: 2.8, 400: 1.9}}
+    assert law.text_bits(curves, 512, 400) == pytest.approx(2.0)
+    assert law.text_bits(curves, 512, 200) == pytest.approx(6**0.5)
+    assert law.text_bits(curves, 1024, 100) == pytest.approx(2.9)
+    assert law.text_bits(curves, 9999, 1600) < 1.9
+    assert law.text_bits(curves, 2, 100) == 3.0

@@ -18,7 +18,8 @@ from danlu.train.plan import Corpus, Fixed, Pace, Plan
 
 WIDTHS = (32, 64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048)
 LAYERS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
-ROW_TOKENS = (64, 128, 256, 512, 1024)
+ROW_TOKENS = (128, 256, 512, 1024)
+"""Shorter rows would end as low in the shortest runs (LOG.md), but leave a model no room for a prompt and its answer."""
 STEP_TOKENS = tuple(2**power for power in range(9, 18))
 MICRO_TOKENS = 8192
 """Most tokens of a micro-batch: more gains no speed on a CPU and costs memory."""
@@ -94,10 +95,7 @@ def candidates(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, spent_s
                 steps = fixed.steps or _steps(budget, shape, row_tokens, rows, step_s, spent_s)
                 if steps < (1 if fixed.steps else _FEWEST_STEPS):
                     continue
-                loss = law.bits_per_byte(
-                    shape, steps * rows * row_tokens, rows * row_tokens, row_tokens,
-                    corpus.bytes_per_token[shape.vocab], corpus.train_bytes,
-                )  # fmt: skip
+                loss = law.bits_per_byte(shape, steps * rows * row_tokens, rows * row_tokens, row_tokens, corpus)
                 yield Candidate(shape, row_tokens, rows, micro_rows, steps, step_s, memory, loss)
 
 
@@ -185,6 +183,8 @@ def _plan(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, best: Candid
         names["width"]: shape.width, names["inner"]: shape.inner, names["layers"]: shape.layers, names["heads"]: shape.heads,
         names["context"]: best.row_tokens, "vocab_size": shape.vocab,
     }  # fmt: skip
+    if "rope_theta" in MODELS[family].Config.model_fields:
+        sizes["rope_theta"] = law.rope_theta(best.row_tokens)
     optimiser = {**law.rates(fixed.optimiser.get("name", "muon"), best.steps, shape), **fixed.optimiser}
     if optimiser["name"] == "muon" and pace.matmul_flops["bfloat16"] > 1.2 * pace.matmul_flops["float32"]:
         optimiser.setdefault("dtype", "bfloat16")

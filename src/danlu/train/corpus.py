@@ -1,29 +1,53 @@
 """Facts about a dataset that the budget dial needs: how much text, and how many bytes a token of each vocabulary stands for.
 
 Byte-level BPE learns its merges in order, so the vocabulary of size v is a prefix of every larger one: one training on a
-sample gives the whole curve, measured on text that was not learned from.
+sample gives the whole curve, measured on text that was not learned from. A count model of the same tokens says how much there
+is to learn.
 """
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from danlu.core.errors import VocabularyTooLarge
 from danlu.data.shards import count, read_texts
 from danlu.tokenizer.tokenizer import Tokenizer
 from danlu.tokenizer.trainers import TRAINERS
+from danlu.train.counts import ORDER, bits_per_token
 from danlu.train.plan import Corpus
 
 VOCABULARIES = (384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768)
 """Sizes that the dial considers, as far as the text supports them."""
+_COUNTED = (512, 2048, 8192, 32768)
+"""Sizes for which a count model says what the text allows; between them it is interpolated."""
 _PIECE = 4096  # characters: a book in one document still gives learned and measured pieces
+_MEASURED_BYTES, _COUNTED_BYTES = 120_000, 1_200_000
 
 
-def facts(dataset: Path, tokenizer: Tokenizer | None = None, sample_bytes: int = 3_000_000) -> Corpus:
+def facts(dataset: Path, tokenizer: Tokenizer | None = None, sample_bytes: int = 2_500_000) -> Corpus:
     """Read a dataset's counts and a sample of its text; a given tokenizer leaves one vocabulary to choose from."""
     total = count(dataset, "train")
-    curve = bytes_per_token(sample(read_texts(dataset, "train"), total["bytes"], sample_bytes), tokenizer)
-    return Corpus(train_bytes=max(total["bytes"], 1), documents=max(total["documents"], 1), bytes_per_token=curve)
+    pieces = sample(read_texts(dataset, "train"), total["bytes"], sample_bytes)
+    return describe(pieces, max(total["bytes"], 1), max(total["documents"], 1), tokenizer)
+
+
+def describe(pieces: list[str], train_bytes: int, documents: int, tokenizer: Tokenizer | None = None) -> Corpus:
+    """What a sample says about a text. Sizes that it cannot fill are left out; the smallest is always there."""
+    every = max(4, round(sum(map(len, pieces)) / _MEASURED_BYTES))
+    measured = pieces[::every]
+    learned = [piece for number, piece in enumerate(pieces) if number % every] or pieces
+    largest = tokenizer or _largest(learned)
+    sizes = [] if tokenizer else [size for size in VOCABULARIES if size < largest.vocab_size]
+    tokenizers = {one.vocab_size: one for one in (*(prefix(largest, size) for size in sizes), largest)}
+    counted = {size for size in _COUNTED if size in tokenizers} or {largest.vocab_size}
+    return Corpus(
+        train_bytes=train_bytes,
+        documents=documents,
+        bytes_per_token={size: _bytes_per_token(one, measured) for size, one in tokenizers.items()},
+        text_bits={size: _text_bits(tokenizers[size], learned, measured) for size in sorted(counted)},
+    )
 
 
 def sample(texts: Iterable[str], total_bytes: int, most_bytes: int) -> list[str]:
@@ -31,20 +55,6 @@ def sample(texts: Iterable[str], total_bytes: int, most_bytes: int) -> list[str]
     every = max(1, round(total_bytes / most_bytes))
     pieces = (text[start : start + _PIECE] for text in texts for start in range(0, len(text), _PIECE))
     return [piece for number, piece in enumerate(pieces) if number % every == 0]
-
-
-def bytes_per_token(pieces: list[str], tokenizer: Tokenizer | None = None) -> dict[int, float]:
-    """Vocabulary size to mean bytes of a token.
-
-    Sizes that the text cannot fill are left out; the smallest is always there.
-    """
-    if tokenizer is not None:
-        return {tokenizer.vocab_size: _bytes_per_token(tokenizer, pieces)}
-    learned, measured = (pieces[1::4] + pieces[2::4] + pieces[3::4], pieces[0::4]) if len(pieces) > 3 else (pieces, pieces)
-    largest = _largest(learned)
-    sizes = [size for size in VOCABULARIES if size < largest.vocab_size]
-    tokenizers = [*(prefix(largest, size) for size in sizes), largest]
-    return {one.vocab_size: _bytes_per_token(one, measured) for one in tokenizers}
 
 
 def prefix(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
@@ -71,3 +81,14 @@ def _largest(pieces: list[str]) -> Tokenizer:
 def _bytes_per_token(tokenizer: Tokenizer, pieces: list[str]) -> float:
     tokens = sum(len(ids) for ids in tokenizer.encode_batch(pieces))
     return sum(len(piece.encode()) for piece in pieces) / max(tokens, 1)
+
+
+def _text_bits(tokenizer: Tokenizer, learned: list[str], measured: list[str]) -> dict[int, float]:
+    """Bits per byte after counting a ninth, a third and all of what was learned; one point where there is little."""
+    share = max(1, round(sum(map(len, learned)) / _COUNTED_BYTES))
+    known, held_out = (np.concatenate(tokenizer.encode_batch(part)) for part in (learned[::share], measured))
+    if len(held_out) < ORDER:
+        known = held_out = np.resize(known, max(len(known), ORDER))
+    sizes = sorted({max(len(known) // part, ORDER) for part in (9, 3, 1)})
+    bits_of = {size: bits_per_token(known[:size], held_out, tokenizer.vocab_size) for size in sizes}
+    return {size: bits / _bytes_per_token(tokenizer, measured) for size, bits in bits_of.items()}

@@ -1,75 +1,126 @@
-"""How low a loss to expect from a model size, a vocabulary and an amount of text; which rates and batch go with it.
+"""How low a loss to expect from a model, a vocabulary and an amount of text; which rates go with it.
 
-A scaling law of the usual form, floor + capacity term + data term (Hoffmann et al. 2022, arXiv:2203.15556), in bits per byte
-so that vocabularies compare, with constants fitted to our own small runs (LOG.md, benchmarks/budget_grid.py). Repeated text
-counts less each time (Muennighoff et al. 2023, arXiv:2305.16264); tokens in large batches count less each (McCandlish et al.
-2018, arXiv:1812.06162). The floor depends on the text and moves no choice.
+Two factors in bits per byte. What the text allows: the loss of a count model (counts.py) on as many tokens, measured on the
+corpus itself, so that languages and vocabularies compare. What the model makes of it: a ratio that falls with weights, with
+more text the faster the larger the model, fitted to our own small runs (LOG.md; 1.6 % root mean square over two languages,
+vocabularies of 512 to 16,384 and 0.1 to 3 million weights). Repeated text counts less each time (Muennighoff et al. 2023,
+arXiv:2305.16264); tokens in large batches, and in long rows that resemble each other, count less each (McCandlish et al.
+2018, arXiv:1812.06162).
 """
 
-from danlu.train.cost import Shape
+import math
+from collections.abc import Mapping
 
-FLOOR = 0.9
-"""Bits per byte that no amount of small-model training removes."""
-CAPACITY, CAPACITY_POWER = 11.0, 0.24
-"""Bits per byte lost to few weights: CAPACITY / weights ** CAPACITY_POWER."""
-DATA, DATA_POWER = 130.0, 0.37
-"""Bits per byte lost to little text: DATA / bytes ** DATA_POWER."""
-DEPTH_NEEDED = 2.0
-"""Layers that the first attention patterns take; shallower models lose their effect."""
-SHALLOW = 0.1
-"""Bits per byte lost to missing depth, per share of it that is missing."""
-TABLE_WEIGHT = 0.5
+from danlu.train.cost import Shape
+from danlu.train.plan import Corpus
+
+FLOOR = 0.929
+"""Ratio to the count model that weights alone do not go below, at 300,000 tokens."""
+CAPACITY, CAPACITY_POWER = 0.0786, 0.355
+"""Ratio lost to few weights: CAPACITY / (million weights) ** CAPACITY_POWER."""
+TABLE_WEIGHT = 0.88
 """What a weight of the embedding counts for, against one in a layer."""
-SHORT, SHORT_POWER = 3.0, 0.7
-"""Bits per byte lost to short rows: SHORT / (bytes of a row) ** SHORT_POWER."""
-NOISE = 3600
-"""Tokens of a batch that is twice as large as helps, in a run of 300,000 tokens."""
-ITERATIONS = 4
-"""Steps of Muon's iteration: a fifth changes nothing that can be measured."""
+GROWTH = 0.0079
+"""Ratio that text adds, by the logarithms of tokens over 300,000 and of weights over 100,000."""
+LEARNING = 0.1
+"""Ratio that a token's worth counts for, by the logarithm of the share that batch and rows leave of it."""
+NOISE_TOKENS, ROW_TOKENS, NOISE_POWER = 4640.0, 600.0, 0.8
+"""Tokens of a step, and of a row, that halve a token's worth in a run of 300,000 tokens; both grow with this power of the run."""
+CONTEXT = 0.006
+"""Ratio that longer rows gain, by the logarithm of their tokens."""
+SHALLOW = 0.02
+"""Ratio lost by a single layer: attention that copies needs two (arXiv:2209.11895)."""
 REPEATS = 15.4
 """Passes over the same text after which another teaches almost nothing (Muennighoff et al., table 2)."""
+ITERATIONS = 4
+"""Steps of Muon's iteration: a fifth changes nothing that can be measured."""
+
+ENGLISH: dict[int, dict[int, float]] = {
+    512: {100_000: 2.378, 300_000: 2.056, 1_000_000: 1.860},
+    2048: {100_000: 2.180, 300_000: 1.935, 1_000_000: 1.767},
+    8192: {100_000: 2.076, 300_000: 1.886, 1_000_000: 1.741},
+    16384: {100_000: 2.008, 300_000: 1.868, 1_000_000: 1.744},
+}
+"""Bits per byte of the count model on an English novel, where a corpus was not measured: vocabulary, tokens counted."""
+
+
+def bits_per_byte(shape: Shape, tokens: float, step_tokens: int, row_tokens: int, corpus: Corpus) -> float:
+    """Held-out bits per byte to expect after `tokens` tokens in steps of `step_tokens`, in rows of `row_tokens`."""
+    bytes_per_token = corpus.bytes_per_token[shape.vocab]
+    fresh = worth(tokens * bytes_per_token, corpus.train_bytes) / bytes_per_token
+    return text_bits(corpus.text_bits or ENGLISH, shape.vocab, fresh) * ratio(shape, fresh, step_tokens, row_tokens)
+
+
+def ratio(shape: Shape, tokens: float, step_tokens: int, row_tokens: int) -> float:
+    """Loss of a model over that of the count model on the same tokens."""
+    weights = shape.matrices + TABLE_WEIGHT * shape.vocab * shape.width
+    capacity = CAPACITY / (weights / 1e6) ** CAPACITY_POWER
+    growth = GROWTH * math.log(tokens / 3e5) * max(0.0, math.log(weights / 1e5))
+    lost = math.log(share_kept(1024, 128, tokens) / share_kept(step_tokens, row_tokens, tokens))
+    shallow = SHALLOW if shape.layers == 1 else 0.0
+    return max(0.3, FLOOR + capacity - growth + LEARNING * lost - CONTEXT * math.log(row_tokens / 128) + shallow)
+
+
+def share_kept(step_tokens: float, row_tokens: float, tokens: float) -> float:
+    """Share of each token's worth that remains in steps and rows of these sizes.
+
+    >>> share_kept(4640, 0, 300_000), round(share_kept(4640, 0, 30_000_000), 3)
+    (0.5, 0.975)
+    """
+    longer = (tokens / 3e5) ** NOISE_POWER
+    return 1 / ((1 + step_tokens / (NOISE_TOKENS * longer)) * (1 + row_tokens / (ROW_TOKENS * longer)))
+
+
+def text_bits(curves: Mapping[int, Mapping[int, float]], vocab: int, tokens: float) -> float:
+    """Bits per byte of the count model for a vocabulary and a number of tokens, between and beyond those measured.
+
+    Straight lines in logarithms. Beyond the most tokens counted all vocabularies fall alike: their own last slopes would
+    cross. Beyond the ends of vocabularies the nearest counts.
+    """
+    ends = [_slope(curve, len(curve) - 2) for curve in curves.values() if len(curve) > 1]
+    slope = sum(ends) / len(ends) if ends else 0.0
+    sizes = sorted(curves)
+    below = max((size for size in sizes if size <= vocab), default=sizes[0])
+    above = min((size for size in sizes if size >= vocab), default=sizes[-1])
+    low, high = _line(curves[below], tokens, slope), _line(curves[above], tokens, slope)
+    return low if below == above else low + (high - low) * math.log(vocab / below) / math.log(above / below)
+
+
+def _line(points: Mapping[int, float], tokens: float, beyond: float) -> float:
+    """Straight pieces through points (tokens, bits) in logarithms, the first prolonged to the left, `beyond` to the right."""
+    known = sorted(points)
+    if tokens >= known[-1] or len(known) == 1:
+        return points[known[-1]] * (tokens / known[-1]) ** beyond
+    piece = next(index for index in range(len(known) - 1) if tokens <= known[index + 1])
+    return points[known[piece]] * (tokens / known[piece]) ** _slope(points, piece)
+
+
+def _slope(points: Mapping[int, float], piece: int) -> float:
+    """Of one piece, in logarithms; never upwards."""
+    start, end = sorted(points)[piece : piece + 2]
+    return min(math.log(points[end] / points[start]) / math.log(end / start), 0.0)
 
 
 def worth(bytes_read: float, train_bytes: float) -> float:
     """Fresh bytes that `bytes_read` bytes of a text of `train_bytes` are worth, repetition included.
 
     >>> worth(500.0, 1000.0), round(worth(4000.0, 1000.0)), round(worth(1e9, 1000.0))
-    (500.0, 3727, 16400)
+    (500.0, 3726, 16400)
     """
     fresh = min(bytes_read, train_bytes)
     repeated = bytes_read / fresh - 1
-    return fresh * (1 + REPEATS * (1 - 2.718281828459045 ** (-repeated / REPEATS)))
-
-
-def bits_per_byte(
-    shape: Shape, tokens: float, step_tokens: int, row_tokens: int, bytes_per_token: float, train_bytes: float
-) -> float:
-    """Held-out bits per byte to expect after `tokens` tokens in steps of `step_tokens`, in rows of `row_tokens`."""
-    learned = worth(tokens * bytes_per_token, train_bytes) / (1 + step_tokens / noise_tokens(tokens))
-    capacity = shape.matrices + TABLE_WEIGHT * shape.vocab * shape.width
-    loss = FLOOR + CAPACITY * capacity**-CAPACITY_POWER + DATA * learned**-DATA_POWER
-    loss += SHORT / (row_tokens * bytes_per_token) ** SHORT_POWER
-    return loss + SHALLOW * max(0.0, DEPTH_NEEDED - shape.layers) / DEPTH_NEEDED
-
-
-def noise_tokens(tokens: float) -> float:
-    """Batch, in tokens, at which half of each token's worth is lost to averaging; it grows as a run gets longer.
-
-    >>> round(noise_tokens(300_000)), round(noise_tokens(3_000_000))
-    (3600, 11384)
-    """
-    return NOISE * (tokens / 300_000) ** 0.5
+    return fresh * (1 + REPEATS * (1 - math.exp(-repeated / REPEATS)))
 
 
 def rates(optimiser: str, steps: int, shape: Shape) -> dict[str, float | int | str]:
     """Settings of an optimiser for a run of `steps` steps, its name included.
 
-    Short runs want short memories: Muon's momentum averages a share of the run, no more.
+    Short runs want short memories: Muon's momentum averages a share of the run, no more (docs/decisions/0061).
     """
     match optimiser:
         case "muon":
             momentum = min(0.95, max(0.75, 1 - 0.2 * (300 / max(steps, 1)) ** 0.4))
-            return {"name": "muon", "learning_rate": 0.015, "table_rate": 0.012, "vector_rate": 0.012,
+            return {"name": "muon", "learning_rate": 0.015, "table_rate": 0.015, "vector_rate": 0.015,
                     "momentum": round(momentum, 3), "iterations": ITERATIONS}  # fmt: skip
         case "adamw":
             return {"name": "adamw", "learning_rate": 0.003 * (128 / shape.width) ** 0.5}
@@ -79,3 +130,8 @@ def rates(optimiser: str, steps: int, shape: Shape) -> dict[str, float | int | s
 def schedule(name: str) -> dict[str, float | str]:
     """Settings of a schedule, its name included."""
     return {"name": "wsd", "warmup": 0.02, "decay": 0.5} if name == "wsd" else {"name": name}
+
+
+def rope_theta(row_tokens: int) -> float:
+    """Base of the rotary wavelengths: short rows waste the slow ones of the usual 10,000 (0.6 % at 128 tokens)."""
+    return float(max(1000, 8 * row_tokens))

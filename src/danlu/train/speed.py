@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +97,7 @@ def fastest_threads() -> int:
     options = sorted({1, cores, *(2**power for power in range(1, cores.bit_length()) if 2**power < cores)})
     if len(options) == 1:
         return 1
-    step = training_step(_model(_PROBES[3][0]), rows=8, row_tokens=_ROW_TOKENS)
+    step = training_step(_model(_PROBES[1][0]), rows=4, row_tokens=_ROW_TOKENS)
     times = {}
     for count in options:
         torch.set_num_threads(count)
@@ -115,21 +114,6 @@ def fastest_dtype(peaks: dict[Dtype, float]) -> Dtype:
         for name in _DTYPES
     }
     return "bfloat16" if times["bfloat16"] < 0.97 * times["float32"] else "float32"
-
-
-def time_step(model: CausalLM, rows: int, row_tokens: int, micro_rows: int, optimiser: Any = None, repeats: int = 3) -> float:
-    """Seconds of one whole training step of this very model; its weights are left as they were before."""
-    kept = [parameter.detach().clone() for parameter in model.parameters()]
-    step = training_step(model, min(rows, micro_rows), row_tokens)
-    seconds = seconds_of(step, repeats) * rows / min(rows, micro_rows)
-    if optimiser is not None:
-        step()
-        seconds += seconds_of(optimiser.step, repeats)
-    model.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        for parameter, value in zip(model.parameters(), kept):
-            parameter.copy_(value)
-    return seconds
 
 
 def training_step(model: CausalLM, rows: int, row_tokens: int) -> Callable[[], None]:
@@ -200,7 +184,7 @@ def _update_costs(peaks: dict[Dtype, float]) -> tuple[float, float]:
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     matrix = seconds_of(optimiser.step)
-    table = nn.Parameter(torch.randn(1 << 18, 8))
+    table = nn.Parameter(torch.randn(1 << 16, 8))
     table.grad = torch.randn_like(table)
     plain = OPTIMISERS.build(OPTIMISERS["adamw"].Config(), [("embed.weight", table)])
     parameter_s = seconds_of(plain.step) / table.numel()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from danlu.nn import attention
 from danlu.nn.attention import attend, attend_plain
 from danlu.nn.mask import Sight, positions, table
 
@@ -30,9 +31,11 @@ def documents(*lengths):
     ],
 )
 @pytest.mark.parametrize(("heads", "key_heads"), [(2, 2), (6, 2), (5, 1)])
-def test_kernels_equal_the_definition_with_gradients(sight, heads, key_heads):
+@pytest.mark.parametrize("long", [1, 1024])
+def test_kernels_equal_the_definition_with_gradients(sight, heads, key_heads, long, monkeypatch):
+    monkeypatch.setattr(attention, "_LONG", long)
     found, wanted = [], []
-    for out, function, seen in ((found, attend, sight), (wanted, attend_plain, sight.table())):
+    for out, function, seen in ((found, attend, sight), (wanted, attend_plain, sight.table)):
         q, k, v = parts(3, heads, key_heads, sight.tokens, sight.start + sight.tokens)
         mixed = function(q, k, v, seen)
         mixed.square().sum().backward()

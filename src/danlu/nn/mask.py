@@ -62,6 +62,7 @@ class Sight:
         assert self.documents_BT is not None
         return (self.documents_BT[:, 0] == self.documents_BT[:, -1]).nonzero().flatten()
 
+    @cached_property
     def table(self) -> Tensor:
         """The plain definition of this view."""
         return table(self.tokens, self.start, self.documents_BT)

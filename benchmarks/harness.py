@@ -84,11 +84,20 @@ def save(name: str, *, claim: str, target: str, settings: Mapping[str, Any], fig
     path = RESULTS / f"{name}.json"
     record = {
         "claim": claim, "target": target, "command": f"python benchmarks/{name}.py", "date": datetime.date.today().isoformat(),
-        "settings": dict(settings), "figures": figures, "versions": dict(versions or {}), "notes": notes, "machine": describe(),
+        "settings": _portable(settings), "figures": figures, "versions": dict(versions or {}), "notes": notes, "machine": describe(),
         "load_average": os.getloadavg(), "code": code_version(),
     }  # fmt: skip
     files.write_text(path, json.dumps(record, ensure_ascii=False, indent=1, default=str) + "\n")
     return path
+
+
+def _portable(value: Any) -> Any:
+    """Settings without the places of one machine: an absolute path becomes its last part."""
+    if isinstance(value, Mapping):
+        return {key: _portable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_portable(part) for part in value]
+    return Path(value).name if isinstance(value, Path) or (isinstance(value, str) and Path(value).is_absolute()) else value
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:

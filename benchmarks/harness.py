@@ -84,8 +84,8 @@ def save(name: str, *, claim: str, target: str, settings: Mapping[str, Any], fig
     path = RESULTS / f"{name}.json"
     record = {
         "claim": claim, "target": target, "command": f"python benchmarks/{name}.py", "date": datetime.date.today().isoformat(),
-        "settings": _portable(settings), "figures": figures, "versions": dict(versions or {}), "notes": notes, "machine": describe(),
-        "load_average": os.getloadavg(), "code": code_version(),
+        "settings": _portable(settings), "figures": figures, "versions": dict(versions or {}), "notes": notes,
+        "machine": describe(), "load_average": os.getloadavg(), "code": code_version(),
     }  # fmt: skip
     files.write_text(path, json.dumps(record, ensure_ascii=False, indent=1, default=str) + "\n")
     return path

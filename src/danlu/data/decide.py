@@ -1,6 +1,6 @@
 """Which documents stay: rules on stored signals, then copies, then the held-out part. Reads no text.
 
-Memory: about 50 bytes a document, and one column of keys at a time.
+Memory: about 50 bytes a document and one column of keys at a time; all keys only of documents that have copies.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 from danlu.core.seeds import derive
 from danlu.data.dedup import DEDUPS
-from danlu.data.dedup.clusters import Clusters
+from danlu.data.dedup.clusters import Clusters, nearest_kept
 from danlu.data.filters import FILTERS
 from danlu.data.filters.base import Rule
 from danlu.data.letters import Array, mix
@@ -107,20 +107,20 @@ def _sources(shards: Sequence[Path]) -> Array:
 def _drop_copies(
     decision: Decision, verdict: int, columns: Sequence[str], shards: Sequence[Path], quality: Array, source: Array
 ) -> None:
-    """One document of every cluster stays: best quality, then first source, then smallest id. No order of work can change it."""
+    """Drop what shares a key with a document that stays. Of copies the best stays: most unrepeated text, then first source,
+    then smallest id; no order of work can change it."""
     live = np.flatnonzero(decision.verdicts == TRAIN)
     clusters = Clusters(len(live))
     for name in columns:
         clusters.join(_column(shards, f"key:{name}")[live])
-    order = np.lexsort((decision.ids[live], source[live], -quality[live], clusters.root))
-    first = np.append(True, clusters.root[order][1:] != clusters.root[order][:-1]) if len(order) else np.zeros(0, bool)
-    survivor = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))] if len(order) else order
-    copies, kept = live[order[~first]], live[survivor[~first]]
-    decision.verdicts[copies] = verdict
-    decision.twins[copies] = kept
-    for name in columns:
-        keys = _column(shards, f"key:{name}")
-        decision.shared_keys[copies] += (keys[copies] == keys[kept]) & (keys[copies] != 0)
+    crowded = live[np.bincount(clusters.root, minlength=len(live))[clusters.root] > 1]
+    crowded = crowded[np.lexsort((decision.ids[crowded], source[crowded], -quality[crowded]))]
+    keys = np.stack([_column(shards, f"key:{name}")[crowded] for name in columns], axis=1)
+    twins = nearest_kept(keys)
+    copy = twins >= 0
+    decision.verdicts[crowded[copy]] = verdict
+    decision.twins[crowded[copy]] = crowded[twins[copy]]
+    decision.shared_keys[crowded[copy]] = ((keys[copy] == keys[twins[copy]]) & (keys[copy] != 0)).sum(axis=1)
 
 
 def _hold_out(decision: Decision, characters: Array, holdout: float, seed: int) -> None:

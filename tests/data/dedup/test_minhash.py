@@ -5,7 +5,7 @@ from tests.data.hostile import HOSTILE, noise
 
 from danlu.data import plain
 from danlu.data.dedup import DEDUPS
-from danlu.data.dedup.clusters import Clusters, clusters_plain
+from danlu.data.dedup.clusters import Clusters, clusters_plain, nearest_kept
 from danlu.data.dedup.minhash import MinHash, signatures, signatures_plain
 from danlu.data.texts import Texts
 
@@ -96,3 +96,16 @@ def test_a_long_chain_is_one_component():
     clusters.join(left)
     clusters.join(right)
     assert set(clusters.root.tolist()) == {0}
+
+
+def test_a_document_leaves_for_one_that_stays_and_is_like_it():
+    rng = np.random.default_rng(9)
+    for count in (1, 2, 13, 300):
+        keys = rng.integers(0, max(count * 2, 2), (count, 5)).astype(np.uint64)
+        twins = nearest_kept(keys)
+        alike = ((keys[:, None] == keys[None]) & (keys[:, None] != 0)).any(axis=2)
+        stays = twins < 0
+        assert not (alike & ~np.eye(count, dtype=bool))[np.ix_(stays, stays)].any(), "no two that stay are copies"
+        for copy in np.flatnonzero(~stays):
+            candidates = np.flatnonzero(alike[copy] & stays & (np.arange(count) < copy))
+            assert twins[copy] == candidates[0], "the best of those it is like"

@@ -1,4 +1,9 @@
-"""Which documents belong together, given keys that they share: connected components, by arrays and by the plain union-find."""
+"""Which documents are copies of which, given the keys that they share.
+
+Connected components find the documents that have copies at all. Among those, one after another from the best, a document
+leaves when it shares a key with one that stays: every copy has a survivor it is really like, and no chain of likenesses
+takes a document away whose ends are not alike.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -34,6 +39,27 @@ class Clusters:
                     break
                 root = shorter
         self.root = root
+
+
+def nearest_kept(keys: Array) -> Array:
+    """For each document the first one that stays and shares a key with it; -1 for those that stay.
+
+    keys: (D, C), best document first; equal non-zero keys of a column make copies.
+
+    >>> nearest_kept(np.array([[7, 1], [7, 2], [8, 2], [8, 1]])).tolist()  # the third is like the second, which has left
+    [-1, 0, -1, 0]
+    """
+    holders: list[dict[int, int]] = [{} for _ in range(keys.shape[1])]
+    found = np.full(len(keys), -1)
+    for document, row in enumerate(keys.tolist()):
+        kept = [holder[key] for holder, key in zip(holders, row, strict=True) if key and key in holder]
+        if kept:
+            found[document] = min(kept)
+            continue
+        for holder, key in zip(holders, row, strict=True):
+            if key:
+                holder[key] = document
+    return found
 
 
 def clusters_plain(columns: Iterable[Sequence[int]], count: int) -> list[int]:

@@ -7,10 +7,11 @@ import torch
 
 from danlu.models import MODELS
 from danlu.nn import kernels
-from danlu.nn.linear import Linear, project
+from danlu.nn.linear import Linear
 from danlu.nn.loss import linear_cross_entropy_sum, linear_cross_entropy_sum_plain
-from danlu.nn.mlp import swiglu, swiglu_plain
-from danlu.nn.norm import rms_norm, rms_norm_plain
+from danlu.nn.mlp import SwiGLU
+from danlu.nn.norm import RMSNorm, rms_norm, rms_norm_plain
+from danlu.nn.project import project, project_plain
 from danlu.nn.rope import norm_rotate, norm_rotate_plain, turns
 
 TYPES = [torch.float32, torch.bfloat16]
@@ -69,43 +70,66 @@ def test_norm_rotate(half, normed, shared, dtype):
     )  # fmt: skip
 
 
+def parts(module, norm, dtype):
+    """Give a module and its norm random values; the norm hands on `dtype`."""
+    norm.compute_dtype = dtype
+    for index, parameter in enumerate([*module.parameters(), norm.weight]):
+        parameter.data = made(*parameter.shape, seed=index + 1).detach()
+
+
+def agree_with_weights(fast, plain, module, norm, dtype):
+    results = []
+    for function in (fast, plain):
+        x = made(2, 5, 7)
+        module.zero_grad(), norm.zero_grad()
+        out = function(x)
+        (out.float() * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
+        results.append([out, x.grad, norm.weight.grad, *(parameter.grad for parameter in module.parameters())])
+    close = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.1, "atol": 0.3}
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, **close)
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 def test_swiglu(dtype):
-    inputs = [
-        made(2, 5, 7, dtype=dtype),
-        made(11, 7, seed=1, dtype=dtype),
-        made(11, 7, seed=2, dtype=dtype),
-        made(7, 11, seed=3, dtype=dtype),
-    ]
-    agree(swiglu, swiglu_plain, inputs, dtype)
+    module, norm = SwiGLU(7, 11), RMSNorm(7, 1e-3)
+    parts(module, norm, dtype)
+    agree_with_weights(lambda x: module(x, norm), lambda x: module.plain(x, norm), module, norm, dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("outputs", [[3, 5, 2], [11]])
+def test_project(outputs, dtype):
+    layers, norm = torch.nn.ModuleList(Linear(7, size) for size in outputs), RMSNorm(7, 1e-3)
+    parts(layers, norm, dtype)
+
+    def joined(function):
+        return lambda x: torch.cat(function(x, norm, *layers), dim=-1)
+
+    agree_with_weights(joined(project), joined(project_plain), layers, norm, dtype)
+
+
+def eye():
+    """A gated layer whose matrices are all one, behind a norm that changes little."""
+    module, norm = SwiGLU(6, 6), RMSNorm(6, 1e-6)
+    for parameter in module.parameters():
+        parameter.data = torch.eye(6)
+    norm.weight.data = torch.tensor([1e4, -1e4, 90.0, -90.0, 0.0, 1.0])
+    return module, norm
 
 
 def test_swiglu_survives_extreme_gates():
-    gate = torch.tensor([[-1e4, -90.0, -1.0, 0.0, 90.0, 1e4]])
-    one = torch.eye(6)
-    torch.testing.assert_close(swiglu(gate, one, one, one), swiglu_plain(gate, one, one, one), rtol=1e-5, atol=1e-6)
+    module, norm = eye()
+    x = torch.ones(1, 1, 6)
+    torch.testing.assert_close(module(x, norm), module.plain(x, norm), rtol=1e-5, atol=1e-6)
 
 
 def test_not_a_number_is_not_hidden():
-    x = torch.tensor([[1.0, float("nan"), 2.0]])
-    assert rms_norm(x, torch.ones(3), 1e-6).isnan().all()
-    assert swiglu(x, torch.eye(3), torch.eye(3), torch.eye(3)).isnan().any()
-    assert linear_cross_entropy_sum(x, torch.eye(3), torch.tensor([1])).isnan()
-
-
-def test_project():
-    layers = [Linear(7, size) for size in (3, 5, 2)]
-    weights = [made(size, 7, seed=size) for size in (3, 5, 2)]
-
-    def fast(x, *found):
-        for layer, weight in zip(layers, found, strict=True):
-            layer.weight = torch.nn.Parameter(weight.detach())
-        out = torch.cat(project(x, *layers), dim=-1)
-        for layer, weight in zip(layers, found, strict=True):
-            layer.weight.register_hook(lambda grad, weight=weight: setattr(weight, "grad", grad))
-        return out
-
-    agree(fast, lambda x, *found: torch.cat([x @ weight.t() for weight in found], dim=-1), [made(2, 5, 7), *weights])
+    x = torch.tensor([[1.0, float("nan"), 2.0, 1.0, 1.0, 1.0]])
+    module, norm = eye()
+    assert rms_norm(x, torch.ones(6), 1e-6).isnan().all()
+    assert module(x, norm).isnan().any()
+    assert linear_cross_entropy_sum(x, torch.eye(6), torch.tensor([1])).isnan()
 
 
 @pytest.mark.parametrize("cap", [None, 3.0])
@@ -122,7 +146,8 @@ def test_cross_entropy(vocab, cap):
 def test_a_second_backward_pass_is_an_error(path):
     if path == "plain":
         pytest.skip("the plain twin may be gone through twice")
-    out = swiglu(made(3, 2), made(5, 2), made(5, 2), made(2, 5)).sum()
+    module, norm = eye()
+    out = module(made(3, 6), norm).sum()
     out.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         out.backward()

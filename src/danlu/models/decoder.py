@@ -118,8 +118,8 @@ class Block(nn.Module):
         self.mlp = mlp
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], sight: Sight, state: LayerState | None = None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rope, sight, state)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x = x + self.self_attn(x, self.input_layernorm, rope, sight, state)
+        return x + self.mlp(x, self.post_attention_layernorm)
 
 
 class Trunk(nn.Module):

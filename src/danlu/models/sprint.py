@@ -71,8 +71,8 @@ class Block(nn.Module):
         if hasattr(self, "residual_scale"):
             x = x * self.residual_scale + first * self.shortcut_scale
         bonus = self.embed_values(ids_BT) if hasattr(self, "embed_values") else None
-        x = x + self.self_attn(self.input_layernorm(x), rope, sight, state, bonus)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x = x + self.self_attn(x, self.input_layernorm, rope, sight, state, bonus)
+        return x + self.mlp(x, self.post_attention_layernorm)
 
 
 class Trunk(nn.Module):

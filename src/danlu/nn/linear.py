@@ -4,8 +4,6 @@ Master weights stay float32 while activations may be bfloat16 (models/precision.
 step, costs nothing when the types agree, and autograd brings the gradient back to the weight's own type.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,31 +19,6 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
-
-
-def project(x: Tensor, *layers: Linear) -> tuple[Tensor, ...]:
-    """The same x through several matrices; its gradients are summed inside the products instead of one by one."""
-    if any(layer.bias is not None or type(layer.weight) is not nn.Parameter for layer in layers):
-        return tuple(layer(x) for layer in layers)
-    products: tuple[Tensor, ...] = _Project.apply(x, *(layer.weight for layer in layers))
-    return products
-
-
-class _Project(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(x, *weights)
-        return tuple(F.linear(x, weight.to(x.dtype)) for weight in weights)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        x, *weights = ctx.saved_tensors
-        x_ND = x.reshape(-1, x.size(-1))
-        grads_NO = [grad.reshape(len(x_ND), -1) for grad in grads]
-        dx_ND = grads_NO[0] @ weights[0].to(x.dtype)
-        for grad_NO, weight in zip(grads_NO[1:], weights[1:], strict=True):
-            dx_ND.addmm_(grad_NO, weight.to(x.dtype))
-        return dx_ND.view(x.shape), *((grad.t() @ x_ND).to(w.dtype) for grad, w in zip(grads_NO, weights, strict=True))
 
 
 class Transposed(nn.Module):

@@ -1,6 +1,7 @@
-"""Gated feed-forward layer SwiGLU (Shazeer 2020, arXiv:2002.05202): down(silu(gate(x)) * up(x)).
+"""Gated feed-forward layer SwiGLU (Shazeer 2020, arXiv:2002.05202): down(silu(gate(x)) * up(x)) of the normed stream.
 
-The fast path keeps only x and the two products for the gradient, and the backward pass overwrites them.
+The fast path keeps only the stream and the two products for the gradient, and the backward pass overwrites the latter.
+N tokens, D width, F inner channels.
 """
 
 from typing import Any
@@ -11,46 +12,12 @@ from torch import Tensor, nn
 
 from danlu.nn import kernels
 from danlu.nn.linear import Linear
-
-
-def swiglu_plain(x: Tensor, gate_FD: Tensor, up_FD: Tensor, down_DF: Tensor) -> Tensor:
-    """The definition, without biases: x (..., D) -> (..., D)."""
-    return F.linear(F.silu(F.linear(x, gate_FD)) * F.linear(x, up_FD), down_DF)
-
-
-def swiglu(x: Tensor, gate_FD: Tensor, up_FD: Tensor, down_DF: Tensor) -> Tensor:
-    """What `swiglu_plain` computes, rounding the weights to x's type."""
-    if kernels.usable(x.dtype, x, gate_FD, up_FD, down_DF):
-        y: Tensor = _SwiGLU.apply(x, gate_FD, up_FD, down_DF)
-        return y
-    return swiglu_plain(x, *(weight.to(x.dtype) for weight in (gate_FD, up_FD, down_DF)))
-
-
-class _SwiGLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gate_FD: Tensor, up_FD: Tensor, down_DF: Tensor) -> Tensor:
-        x_ND = x.reshape(-1, x.size(-1))
-        gate_NF, up_NF = x_ND @ gate_FD.to(x.dtype).t(), x_ND @ up_FD.to(x.dtype).t()
-        act_NF = torch.empty_like(gate_NF)
-        kernels.call("swiglu", x.dtype, gate_NF, up_NF, act_NF, *gate_NF.shape)
-        ctx.save_for_backward(x_ND, gate_NF, up_NF, gate_FD, up_FD, down_DF)
-        return (act_NF @ down_DF.to(x.dtype).t()).view(x.shape)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x_ND, gate_NF, up_NF, gate_FD, up_FD, down_DF = ctx.saved_tensors
-        dy_ND = grads[0].reshape(x_ND.shape)
-        act_NF = dy_ND @ down_DF.to(dy_ND.dtype)
-        torch.autograd.graph.increment_version((gate_NF, up_NF))  # a second backward pass through here is an error, not nonsense
-        kernels.call("swiglu_backward", dy_ND.dtype, act_NF, gate_NF, up_NF, *gate_NF.shape)
-        dx_ND = torch.addmm(gate_NF @ gate_FD.to(dy_ND.dtype), up_NF, up_FD.to(dy_ND.dtype))
-        weights = ((gate_NF.t() @ x_ND, gate_FD), (up_NF.t() @ x_ND, up_FD), (dy_ND.t() @ act_NF, down_DF))
-        d_gate, d_up, d_down = (grad.to(weight.dtype) for grad, weight in weights)
-        return dx_ND.view(grads[0].shape), d_gate, d_up, d_down
+from danlu.nn.norm import RMSNorm, fusible, normalise, normalise_back
+from danlu.nn.project import project_plain
 
 
 class SwiGLU(nn.Module):
-    """x (B, T, D) -> (B, T, D) through F inner channels."""
+    """x (B, T, D), normed by the block's norm -> (B, T, D) through F inner channels."""
 
     def __init__(self, width: int, inner: int, bias: bool = False):
         super().__init__()
@@ -58,7 +25,45 @@ class SwiGLU(nn.Module):
         self.up_proj = Linear(width, inner, bias)
         self.down_proj = Linear(inner, width, bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.gate_proj.bias is None:
-            return swiglu(x, self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight)
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+    def forward(self, x: Tensor, norm: RMSNorm) -> Tensor:
+        dtype = norm.compute_dtype or x.dtype
+        if self.gate_proj.bias is not None or not fusible(x, norm.weight, dtype):
+            return self.plain(x, norm)
+        weights = (self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight)
+        y: Tensor = _SwiGLU.apply(x, norm.weight, norm.eps, dtype, *weights)
+        return y
+
+    def plain(self, x: Tensor, norm: RMSNorm) -> Tensor:
+        """The definition."""
+        gate, up = project_plain(x, norm, self.gate_proj, self.up_proj)
+        return self.down_proj(F.silu(gate) * up)
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, norm_D: Tensor, eps: float, dtype: torch.dtype, gate_FD: Tensor, up_FD: Tensor, down_DF: Tensor
+    ) -> Tensor:
+        x = x.contiguous()
+        normed, rstd = normalise(x, norm_D, eps, dtype)
+        normed_ND = normed.view(-1, x.size(-1))
+        gate_NF, up_NF = normed_ND @ gate_FD.to(dtype).t(), normed_ND @ up_FD.to(dtype).t()
+        act_NF = torch.empty_like(gate_NF)
+        kernels.call("swiglu", dtype, gate_NF, up_NF, act_NF, *gate_NF.shape)
+        ctx.save_for_backward(x, norm_D, rstd, gate_NF, up_NF, gate_FD, up_FD, down_DF)
+        ctx.eps = eps
+        return torch.mm(act_NF, down_DF.to(dtype).t(), out=normed_ND).view(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, norm_D, rstd, gate_NF, up_NF, gate_FD, up_FD, down_DF = ctx.saved_tensors
+        dy_ND = grads[0].reshape(len(gate_NF), -1)
+        dtype = dy_ND.dtype
+        act_NF = dy_ND @ down_DF.to(dtype)
+        torch.autograd.graph.increment_version((gate_NF, up_NF))  # a second backward pass through here is an error, not nonsense
+        kernels.call("swiglu_backward", dtype, act_NF, gate_NF, up_NF, *gate_NF.shape)
+        normed_ND = normalise(x, norm_D, ctx.eps, dtype)[0].view(dy_ND.shape)
+        products = ((gate_NF, normed_ND, gate_FD), (up_NF, normed_ND, up_FD), (dy_ND, act_NF, down_DF))
+        d_weights = [(left.t() @ right).to(weight.dtype) for left, right, weight in products]
+        d_normed_ND = torch.mm(gate_NF, gate_FD.to(dtype), out=normed_ND).addmm_(up_NF, up_FD.to(dtype))
+        return *normalise_back(d_normed_ND, x, norm_D, rstd), None, None, *d_weights

@@ -22,28 +22,42 @@ def rms_norm_plain(x: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype |
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype | None = None) -> Tensor:
     """What `rms_norm_plain` computes, in one visit of x; what is kept for the gradient is x itself and a number a row."""
     dtype = dtype or x.dtype
-    if x.dtype == weight_D.dtype == torch.float32 and kernels.usable(dtype, x, weight_D):
+    if fusible(x, weight_D, dtype):
         normed: Tensor = _RMSNorm.apply(x, weight_D, eps, dtype)
         return normed
     return rms_norm_plain(x, weight_D, eps, dtype)
+
+
+def fusible(x: Tensor, weight_D: Tensor, dtype: torch.dtype) -> bool:
+    """Whether `normalise` can serve these."""
+    return x.dtype == weight_D.dtype == torch.float32 and kernels.usable(dtype, x, weight_D)
+
+
+def normalise(x: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The compiled pass: the normed x and the factor of each row, outside autograd."""
+    y, rstd = torch.empty_like(x, dtype=dtype), x.new_empty(x.shape[:-1])
+    kernels.call("rms_norm", dtype, x, weight_D, eps, y, rstd, rstd.numel(), x.size(-1))
+    return y, rstd
+
+
+def normalise_back(dy: Tensor, x: Tensor, weight_D: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
+    """The compiled pass back: gradients of x and of the weight."""
+    dx, share_D = torch.empty_like(x), weight_D.new_zeros(torch.get_num_threads(), x.size(-1))
+    kernels.call("rms_norm_backward", dy.dtype, dy, x, weight_D, rstd, dx, share_D, rstd.numel(), x.size(-1))
+    return dx, share_D.sum(0)
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
         x = x.contiguous()
-        y, rstd = torch.empty_like(x, dtype=dtype), x.new_empty(x.shape[:-1])
-        kernels.call("rms_norm", dtype, x, weight_D, eps, y, rstd, rstd.numel(), x.size(-1))
+        y, rstd = normalise(x, weight_D, eps, dtype)
         ctx.save_for_backward(x, weight_D, rstd)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        x, weight_D, rstd = ctx.saved_tensors
-        dy, dx = grads[0].contiguous(), torch.empty_like(x)
-        share_D = weight_D.new_zeros(torch.get_num_threads(), x.size(-1))
-        kernels.call("rms_norm_backward", dy.dtype, dy, x, weight_D, rstd, dx, share_D, rstd.numel(), x.size(-1))
-        return dx, share_D.sum(0), None, None
+        return *normalise_back(grads[0].contiguous(), *ctx.saved_tensors), None, None
 
 
 class RMSNorm(nn.Module):

@@ -6,15 +6,16 @@ B rows, T tokens, D width, H query heads, G key heads, K head width.
 from torch import Tensor, nn
 
 from danlu.nn.attention import attend
-from danlu.nn.linear import Linear, project
+from danlu.nn.linear import Linear
 from danlu.nn.mask import Sight
 from danlu.nn.norm import RMSNorm
+from danlu.nn.project import project
 from danlu.nn.rope import norm_rotate
 from danlu.nn.state import LayerState
 
 
 class SelfAttention(nn.Module):
-    """x (B, T, D) -> (B, T, D); `bonus` (B, T, G K) is added to the values where a family has one."""
+    """x (B, T, D), normed by the block's norm -> (B, T, D); `bonus` (B, T, G K) is added to the values where a family has one."""
 
     def __init__(self, width: int, heads: int, key_heads: int, head_width: int, *, in_bias: bool = False, out_bias: bool = False):
         super().__init__()
@@ -27,12 +28,13 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         x: Tensor,
+        norm: RMSNorm,
         rope: tuple[Tensor, Tensor],
         sight: Sight,
         state: LayerState | None = None,
         bonus: Tensor | None = None,
     ) -> Tensor:
-        q, k, v = project(x, self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = project(x, norm, self.q_proj, self.k_proj, self.v_proj)
         if bonus is not None:
             v = v + bonus.to(v.dtype)
         q_BTHK, k_BTGK, v_BTGK = (part.unflatten(-1, (-1, self.head_width)) for part in (q, k, v))

@@ -30,6 +30,8 @@ _FEWEST_ROWS = 4
 """Rows of a step: the tokens of one row are too alike to make a batch."""
 _SPARE = 0.03
 """Share of a time budget kept for held-out evaluation, samples and the last checkpoint."""
+_SIGHTS = 12
+"""Tokens of a run for each entry of a vocabulary: with fewer, most entries stay as they began and the law has not been there."""
 _MEASURING_SHARE = 0.2
 """Of a time budget, the most that measuring is charged for: a very short budget still trains."""
 _EQUAL = 0.001
@@ -84,6 +86,7 @@ def choose(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed | None = Non
 def candidates(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, spent_s: float = 0.0) -> Iterator[Candidate]:
     """Every plan worth judging that the budget and memory allow."""
     iterations = _iterations(fixed)
+    least = fixed.vocab_size or corpus.vocabularies[0]
     for shape in _shapes(corpus, fixed):
         for row_tokens in [fixed.row_tokens] if fixed.row_tokens else ROW_TOKENS:
             for rows in _rows(row_tokens, fixed):
@@ -94,6 +97,8 @@ def candidates(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, spent_s
                 step_s = step_seconds(shape, row_tokens, -(-rows // fixed.processes), micro_rows, pace, iterations)
                 steps = fixed.steps or _steps(budget, shape, row_tokens, rows, step_s, spent_s)
                 if steps < (1 if fixed.steps else _FEWEST_STEPS):
+                    continue
+                if shape.vocab > least and steps * rows * row_tokens < _SIGHTS * shape.vocab:
                     continue
                 loss = law.bits_per_byte(shape, steps * rows * row_tokens, rows * row_tokens, row_tokens, corpus)
                 yield Candidate(shape, row_tokens, rows, micro_rows, steps, step_s, memory, loss)

@@ -67,6 +67,20 @@ def test_verify_rehashes_the_artefact_and_its_ancestors(chain, capsys):
     assert "train.txt: content differs" in capsys.readouterr().err
 
 
+def test_a_folder_of_raw_files_is_one_branch_and_verified_file_by_file(tmp_path, capsys):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for name in ("one", "two"):
+        (notes / f"{name}.txt").write_text(f"The {name} thing that we have to say is of the kind that was said before.\n")
+    words = ["prepare", f"notes={notes}", "-o", str(tmp_path / "data"), "--engine", "sequential", "--dedups=[]"]
+    assert main(words) == 0
+    (notes / "two.txt").write_text("other")
+    capsys.readouterr()
+    text = shown(capsys, tmp_path / "data", "--verify")
+    assert "2 files" in text and f"source notes: {notes}" in text.replace(" /", " /")
+    assert "raw files of notes: 1 verified, 1 CHANGED" in text and f"CHANGED {notes / 'two.txt'}" in text
+
+
 def test_a_run_that_is_not_finished_shows_its_progress(tmp_path, capsys):
     run = work_folder(tmp_path / "model")
     log = JsonLines(run / "events.jsonl")

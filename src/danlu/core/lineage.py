@@ -26,12 +26,14 @@ class _Record(BaseModel):
 
 
 class Input(_Record):
-    """Something that went into an artefact: another artefact (by id) or a raw file (by sha256)."""
+    """Something that went into an artefact: another artefact (by id), a raw file (by sha256), or raw files together."""
 
     role: str
     id: str
     path: str
     bytes: int | None = None
+    files: int | None = None
+    """How many raw files lie below `path`, where it is not a single one."""
 
 
 class Output(_Record):

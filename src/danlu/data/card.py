@@ -1,9 +1,8 @@
-"""The data card (README.md), the illustrated report, and what lineage says about the sources of a dataset."""
+"""The data card (README.md), the illustrated report, and the headline figures of a dataset."""
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,10 @@ from danlu.core.units import size
 from danlu.data.filters import FILTERS
 from danlu.data.ledger import UNITS, order
 from danlu.data.pipeline import Prepared
-from danlu.data.plan import Shard
 from danlu.data.statistics import EDGES
 from danlu.data.steps import Steps
 
 _EXAMPLES = 12
-
-
-def inputs(shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
-    """One lineage input a source: the hash of its files' names and hashes, and the first file's path."""
-    sources: dict[str, dict[str, Any]] = {}
-    digests: dict[str, Any] = {}
-    for piece in (piece for shard in shards for piece in shard.pieces):
-        one = sources.setdefault(piece.source, {"role": f"source {piece.source}", "path": piece.path, "bytes": 0})
-        one["bytes"] += piece.bytes
-        digests.setdefault(piece.source, hashlib.sha256()).update(f"{piece.key}\0{piece.sha256}\0{piece.start}\n".encode())
-    for source, one in sources.items():
-        yield {**one, "id": f"sha256:{digests[source].hexdigest()}"}
 
 
 def metrics(done: Prepared) -> dict[str, Any]:
@@ -75,6 +61,7 @@ def _card(steps: Steps, done: Prepared) -> str:
         "- `dropped.parquet`: every document that did not stay, with rule, value, threshold and the copy that stayed instead",
         f"- `quarantine.jsonl`: {done.quarantine['unreadable']} unreadable files or records, "
         f"{done.quarantine['passed over']} files passed over, with reasons",
+        "- `sources.parquet`: every raw file that was read, with its sha256; `danlu inspect --verify` compares",
         "- `ledger.json`: the table above, by source; `report.html`: the same with pictures and examples",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"

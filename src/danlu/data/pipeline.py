@@ -1,7 +1,11 @@
 """From source words to the files of a dataset: find, plan, measure, decide, write."""
 
+import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +50,10 @@ def find(
         table[name] = licence
     if not found:
         reasons = "\n  ".join(f"{entry.path}: {entry.reason}" for entry in passed[:10])
+        more = f"\n  and {len(passed) - 10} more" if len(passed) > 10 else ""
         raise NoUsableText(
-            f"no file to read in {' '.join(words)}." + (f" Passed over:\n  {reasons}" if passed else " The folders are empty.")
+            f"no file to read in {' '.join(words)}."
+            + (f" Passed over:\n  {reasons}{more}" if passed else " The folders are empty. Give files or folders with text.")
         )
     return found, passed, table
 
@@ -86,15 +92,38 @@ def prepare(
         for documents in writer.write(paths):
             bar.advance(documents)
     quarantine = write_quarantine(draft_folder, paths, passed)
-    if quarantine["unreadable"]:
-        warn(f"{quarantine['unreadable']} files or records could not be read: see quarantine.jsonl")
+    reasons = _reasons(paths)
     if not writer.ledger.get("train")[0]:
-        raise NoUsableText(_nothing_left(writer.ledger))
+        raise NoUsableText(_nothing_left(writer.ledger, reasons))
+    if quarantine["unreadable"]:
+        warn(f"{quarantine['unreadable']:,} files or records could not be read, most: {reasons[0]} (all: quarantine.jsonl)")
+    if passed:
+        common = Counter(re.sub("^the same file as .*", "the same file as another", entry.reason) for entry in passed)
+        warn(f"{len(passed):,} files or folders were passed over, most: {common.most_common(1)[0][0]} (all: quarantine.jsonl)")
     return Prepared(writer.ledger, writer.statistics, decision, quarantine, shards)
 
 
-def _nothing_left(ledger: Ledger) -> str:
-    rows = {row: amounts[0] for row, amounts in ledger.total().items() if amounts[0] and row not in ("read", "split")}
-    lines = "\n  ".join(f"{row}: {documents} documents" for row, documents in sorted(rows.items(), key=lambda item: -item[1]))
-    return (f"no document is left of {ledger.get('read')[0]} read:\n  {lines}\nLoosen the rule that took most, as in "
-            f"--filters length gopher:min_words=1 repetition, or give other text.")  # fmt: skip
+def _reasons(paths: Sequence[Path], most: int = 3, notes: int = 100_000) -> list[str]:
+    """The commonest reasons for which files or records could not be read, each with how often and where first."""
+    times: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for path in paths:
+        with open(path.with_suffix(".bad.jsonl"), "rb") as lines:
+            for line in islice(lines, notes):
+                note = json.loads(line)
+                times[note["reason"]] += 1
+                first.setdefault(note["reason"], f"{note['path']}, line {note['line']}" if note["line"] else note["path"])
+    return [f"{reason} ({count:,} of them, the first: {first[reason]})" for reason, count in times.most_common(most)]
+
+
+def _nothing_left(ledger: Ledger, reasons: Sequence[str]) -> str:
+    total = ledger.total().items()
+    rows = {row: amounts[0] for row, amounts in total if amounts[0] and row not in ("read", "split", "edited")}
+    worst = sorted(rows.items(), key=lambda item: -item[1])
+    lines = [f"{row}: {documents} documents" for row, documents in worst]
+    advice = "Loosen the rule that took most, as in --filters length gopher:min_words=1 repetition, or give other text."
+    if worst and worst[0][0] == "quarantined":
+        lines += [f"  {reason}" for reason in reasons]
+        advice = ("Where another field or column holds the text, name it, as in --readers json:text=content "
+                  "(danlu list readers); otherwise give other files.")  # fmt: skip
+    return "\n  ".join([f"no document is left of {ledger.get('read')[0]} read:", *lines]) + f"\n{advice}"

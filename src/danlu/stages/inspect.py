@@ -1,5 +1,7 @@
 """Show what an artefact is: card, sizes, ledger, figures, settings, and where it came from, back to the raw files."""
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +54,30 @@ def tell_why(artefact: Artifact, wanted: str) -> None:
 
 
 def verify(artefact: Artifact) -> None:
-    """Rehash the artefact and its ancestors. Raises DamagedArtifact listing everything that differs."""
+    """Rehash the artefact, its ancestors and their raw files. Raises DamagedArtifact listing everything that differs."""
+    from danlu.data import provenance
+
     for _, source, record in lineage.trace(artefact.path):
         place = artefact.path if source is None else Path(source.path)
         if record is not None:
             lineage.verify(place, record)
             print(f"verified {record.kind} {record.id}: {len(record.outputs)} files")
-        elif source is not None:
+            if any(one.files for one in record.inputs):
+                tell_raw(provenance.check(place, record.inputs))
+        elif source is not None and not source.files:  # of several files the dataset's own list has told
             print(raw_state(source))
+
+
+def tell_raw(states: Iterable[tuple[str, Path, str]], most: int = 10) -> None:
+    """How many raw files of each source are as they were, and the first that are not."""
+    counts: dict[str, Counter[str]] = {}
+    for source, path, state in states:
+        seen = counts.setdefault(source, Counter())
+        seen[state] += 1
+        if state != "verified" and seen[state] <= most:
+            print(f"{state:8} {path}")
+    for source, seen in counts.items():
+        print(f"raw files of {source}: " + ", ".join(f"{number:,} {state}" for state, number in seen.items()))
 
 
 def raw_state(source: Any) -> str:

@@ -18,7 +18,7 @@ from danlu.core import lineage
 from danlu.core.artifact import Artifact
 from danlu.core.lineage import Input, Lineage
 from danlu.core.log import read_events
-from danlu.core.units import count, duration, size
+from danlu.core.units import duration, size
 
 _MOST_ROWS = 40
 
@@ -138,9 +138,10 @@ def _label(source: Input | None, record: Lineage | None) -> str:
         place = f"  [dim]{escape(source.path)}[/dim]" if source else ""
         return f"{role}[bold]{record.kind}[/bold] {record.id} by danlu {record.stage}{place}"
     assert source is not None
-    weight = f", {count(source.bytes)}B" if source.bytes is not None else ""
-    lost = "" if source.id.startswith("sha256:") else "  [yellow](no longer there, or made again since)[/yellow]"
-    return f"{role}{escape(source.path)}  [dim]{source.id[:23]}{weight}[/dim]{lost}"
+    many = f", {source.files:,} files" if source.files else ""
+    weight = f", {size(source.bytes)}" if source.bytes is not None else ""
+    lost = "" if "sha256:" in source.id else "  [yellow](no longer there, or made again since)[/yellow]"
+    return f"{role}{escape(source.path)}  [dim]{source.id[:29]}{many}{weight}[/dim]{lost}"
 
 
 def _short(value: Any, most: int = 12) -> Any:

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from danlu.core import files
 from danlu.core.artifact import Artifact, check_out, publish, work_folder
-from danlu.core.lineage import Input
 from danlu.core.log import say
 from danlu.core.settings import Named, choice
 from danlu.data.engines import ENGINES
+from danlu.data.ledger import Ledger
 from danlu.data.steps import Steps
 from danlu.stages import STAGES
 
@@ -40,7 +40,7 @@ class Prepare(Steps):
 @STAGES.register
 def prepare(config: Prepare) -> Artifact:
     """Write a dataset."""
-    from danlu.data import card, pipeline
+    from danlu.data import card, pipeline, provenance
 
     check_out(config.out, config.overwrite)
     work = work_folder(config.out)
@@ -52,13 +52,23 @@ def prepare(config: Prepare) -> Artifact:
         draft.seeds = {"seed": config.seed}
         draft.sources = sorted(done.ledger.sources)
         draft.licences = sorted(done.statistics.licences)
-        draft.inputs = [Input(**one) for one in card.inputs(done.shards)]
+        draft.inputs = provenance.inputs(done.shards)
         draft.metrics = card.metrics(done)
         files.write_text(draft.path / "ledger.json", json.dumps(draft.ledger, ensure_ascii=False, indent=1) + "\n")
+        provenance.write(draft.path, done.shards)
         card.write(draft.path, config, done)
-    kept, validation = done.ledger.get("train"), done.ledger.get("validation")
-    say(
-        f"{kept[0]} documents to train on ({kept[1]:,} characters), {validation[0]} to validate on ({validation[1]:,} characters)"
-    )
+    say(summary(done.ledger))
     assert draft.result is not None
     return draft.result
+
+
+def summary(ledger: Ledger) -> str:
+    """What stayed, and what took most of the rest."""
+    total = ledger.total()
+    (kept, characters, _), (validation, held_out, _) = ledger.get("train"), ledger.get("validation")
+    came = ledger.get("read")[0] + ledger.get("split")[0]
+    said = (f"{kept:,} of {came:,} documents to train on ({characters:,} characters), "
+            f"{validation:,} to validate on ({held_out:,} characters)")  # fmt: skip
+    gone = {row: amounts[0] for row, amounts in total.items() if row.startswith("dropped") or row.endswith("copies")}
+    worst = max(gone, key=lambda row: gone[row], default=None)
+    return f"{said}; most that went: {worst} ({gone[worst]:,})" if worst and gone[worst] else said

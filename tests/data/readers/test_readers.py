@@ -111,6 +111,10 @@ def test_json_arrays_are_read_element_by_element(tmp_path):
     path.write_text(json.dumps(rows, ensure_ascii=False, indent=2))
     assert texts(read(path, "json")) == [row["text"] for row in rows]
     assert texts(read(path, "json", text="title,text"))[0] == "t0\n\ndocument 0 丹炉"
+    path.write_text('[{"lines": ["one", "two"]}, {"lines": []}, {"lines": ["one", 2]}]')
+    assert texts(read(path, "json", text="lines")) == ["one\ntwo"]
+    assert [line for line, _ in bad(read(path, "json", text="lines"))] == [2, 3]
+    path.write_text(json.dumps(rows))
     path.write_text('[{"text": "one"}, {"text": 3}, {"text": "two"}, {"text": oops}, {"text": "lost"}]')
     found = read(path, "json")
     assert texts(found) == ["one", "two"]

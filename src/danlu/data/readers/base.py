@@ -31,16 +31,22 @@ class Reader:
 
 
 def pick(record: Any, keys: str) -> str:
-    """The text of a record: the named fields joined by a blank line. Raises ValueError saying what is there instead."""
+    """The text of a record: the named fields joined by a blank line; a list of texts is joined line by line.
+
+    Raises ValueError saying what is there instead.
+    """
     if not isinstance(record, dict):
         raise ValueError(f"a record must be an object with fields, not {type(record).__name__}")
     parts = []
     for key in keys.split(","):
         if key not in record:
             raise ValueError(f"no field {key!r}; it has {', '.join(map(str, list(record)[:8])) or 'none'}")
-        if not isinstance(record[key], str):
-            raise ValueError(f"field {key!r} is {type(record[key]).__name__}, not text")
-        parts.append(record[key])
+        value = record[key]
+        if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
+            value = "\n".join(value)
+        if not isinstance(value, str):
+            raise ValueError(f"field {key!r} is {type(value).__name__}, not text")
+        parts.append(value)
     return "\n\n".join(parts)
 
 

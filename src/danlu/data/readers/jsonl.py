@@ -34,6 +34,9 @@ class Jsonl(Reader):
             try:
                 record = json.loads(line)
                 text = pick(record, self.config.text)
+            except json.JSONDecodeError as error:
+                yield Bad(number, f"not JSON at character {error.colno}: {error.msg}", len(line.encode()))
+                continue
             except (ValueError, RecursionError) as error:
                 yield Bad(number, str(error), len(line.encode()))
                 continue

@@ -105,6 +105,15 @@ def test_what_a_living_process_writes_aside_is_left_alone(tmp_path):
     assert other.is_dir()
 
 
+def test_an_artefact_that_a_killed_attempt_was_about_to_replace_comes_back(tmp_path):
+    first = brew(tmp_path / "pill")
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True).stdout.strip()
+    (tmp_path / "pill").rename(tmp_path / f".pill.replaced-{gone}")  # killed between its two renames
+    with pytest.raises(OutputExists):
+        brew(tmp_path / "pill", "lead")
+    assert open_artifact(tmp_path / "pill", verify=True) == first
+
+
 def test_a_full_disk_inside_is_said_and_leaves_nothing(tmp_path):
     with pytest.raises(NoSpace, match="No space left"), publish(tmp_path / "x", kind="p", stage="s", settings=Brew()) as draft:
         files.write_text(draft.path / "half", "half")

@@ -3,6 +3,7 @@
 Long stages keep what they need to go on in a work folder beside the output: `OUT.run/`.
 """
 
+import contextlib
 import datetime
 import glob
 import os
@@ -76,6 +77,7 @@ class Draft:
 
 def check_out(out: Path, overwrite: bool) -> None:
     """Raise OutputExists before any work when `out` is taken."""
+    _sweep(out)
     if out.exists() and not overwrite:
         kind = "a finished artefact" if (out / lineage.NAME).is_file() else "not empty" if _filled(out) else "an empty folder"
         if kind == "an empty folder":
@@ -90,7 +92,6 @@ def publish(
     """Write an artefact whole: the block fills a folder aside, which takes the name `out` only when all is on disk."""
     check_out(out, overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(out)
     aside = out.parent / f".{out.name}.partial-{os.getpid()}"
     started = time.monotonic()
     draft = Draft(aside, list(inputs))
@@ -127,10 +128,16 @@ def replace_folder(new: Path, out: Path) -> None:
 
 
 def _sweep(out: Path) -> None:
-    """Remove what killed attempts at `out` left aside: folders named after processes that are no more."""
-    for left in out.parent.glob(f".{glob.escape(out.name)}.partial-*"):
-        process = left.name.rpartition("-")[2]
-        if process.isdigit() and not _alive(int(process)):
+    """Clear away what killed attempts at `out` left aside, named after processes that are no more; an artefact that one was
+    about to replace gets its name back."""
+    for left in sorted(out.parent.glob(f".{glob.escape(out.name)}.*-*")):
+        purpose, _, process = left.name.removeprefix(f".{out.name}.").rpartition("-")
+        if purpose not in ("partial", "replaced") or not process.isdigit() or _alive(int(process)):
+            continue
+        if purpose == "replaced" and not out.exists():
+            with contextlib.suppress(FileNotFoundError):  # another process of this run was first
+                left.rename(out)
+        else:
             shutil.rmtree(left, ignore_errors=True)
 
 

@@ -11,6 +11,7 @@ from danlu.core.errors import BadInput, NoUsableText
 from danlu.engine.model import load
 from danlu.evaluate import text as scoring
 from danlu.evaluate.text import Text, compare, read_texts, score, spans, surprise
+from danlu.metrics.perplexity import word_count
 
 STORY = "The furnace 丹炉 was lit at dawn.\nBy noon the lead had melted, and 道士 slept <|endoftext|> on.\n"
 
@@ -95,6 +96,8 @@ def test_without_a_first_token_the_first_costs_a_uniform_choice(model, monkeypat
 def test_blocks_hold_all_nats_and_all_bytes(model):
     found = score(model, [Text("one", STORY * 4), Text("two", "短。")], "m")
     assert found.block_nats.sum() == pytest.approx(found.nats)
+    assert found.block_tokens.sum() == found.tokens
+    assert found.block_words.sum() == found.words == word_count(STORY) * 4 + 2
     assert found.block_bytes.sum() == found.bytes == len((STORY * 4).encode()) + len("短。".encode())
     assert len(found.block_nats) == len(STORY.encode()) * 4 // 256 + 1
     assert sum(file["nats"] for file in found.files) == pytest.approx(found.nats)

@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from danlu.metrics.perplexity import perplexity, word_count
+from danlu.metrics.perplexity import perplexity, perplexity_error, word_count
 
 
 def test_a_uniform_choice_among_seven_has_perplexity_seven():
@@ -27,3 +28,15 @@ def test_no_units_is_refused():
 )
 def test_words_are_runs_between_spaces_and_single_han_characters(text, words):
     assert word_count(text) == words
+
+
+def test_the_standard_error_is_the_spread_of_many_draws():
+    random = np.random.default_rng(5)
+    draws = []
+    for _ in range(400):
+        counts = random.integers(20, 60, size=90)
+        nats = counts * random.normal(2.0, 0.3, size=90)
+        draws.append((perplexity(nats.sum(), counts.sum()), perplexity_error(nats, counts)))
+    values, errors = np.array(draws).T
+    assert errors.mean() == pytest.approx(values.std(), rel=0.1)
+    assert math.isnan(perplexity_error([3.0], [2.0]))

@@ -21,7 +21,7 @@ background:var(--paper);max-width:62rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.2rem;margin-top:2.2rem;border-bottom:1px solid var(--line)}
 table{border-collapse:collapse;font-size:.9rem;margin:.8rem 0;display:block;overflow-x:auto}
 td,th{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
-td.n{text-align:right;font-variant-numeric:tabular-nums}th{background:var(--soft)}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}th{background:var(--soft)}
 pre,code{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.85rem}
 pre{background:var(--soft);padding:.7rem;overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}
 figure{margin:1rem 0}figure svg{max-width:100%;height:auto;background:#fff;border-radius:4px}
@@ -53,7 +53,9 @@ class Page:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A table; numbers stand right."""
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+        rows = [list(row) for row in rows]
+        numbers = {place for place, value in enumerate(rows[0]) if _is_number(value)} if rows else set()
+        head = "".join(f"<th{' class=n' * (place in numbers)}>{html.escape(name)}</th>" for place, name in enumerate(columns))
         body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
         self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
@@ -107,11 +109,15 @@ def new_figure(width: float = 8.0, height: float = 3.2, columns: int = 1) -> Any
 
 
 def _cell(value: Any) -> str:
-    kind = ' class="n"' if isinstance(value, int | float) and not isinstance(value, bool) else ""
+    kind = ' class="n"' if _is_number(value) else ""
     return f"<td{kind}>{html.escape(_show(value))}</td>"
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _show(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not _is_number(value):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

@@ -123,7 +123,11 @@ def _page(folder: Path, steps: Steps, done: Prepared) -> Page:
     })  # fmt: skip
     page.heading("Where everything went")
     page.table(("", *UNITS), _rows(done))
-    page.figure(_why_figure(done), "Characters that did not stay, by reason")
+    gone = _gone(done)
+    if gone:
+        page.figure(_why_figure(gone), "Characters that did not stay, by reason")
+    else:
+        page.text("Everything that was read stayed.")
     page.heading("Lengths")
     page.figure(_length_figure(done), "Documents by length in characters: those that stayed and those that went")
     page.heading("Sources and licences")
@@ -131,20 +135,24 @@ def _page(folder: Path, steps: Steps, done: Prepared) -> Page:
     page.heading("Languages")
     page.text(_how_language(steps))
     page.table(("language", "bytes", "share"), _shares(done.statistics.languages))
-    page.heading("Examples of what went")
-    for row in _examples(folder):
+    examples = _examples(folder)
+    if examples:
+        page.heading("Examples of what went")
+    for row in examples:
         page.fold(f"{row['rule']}: {row['path']}, line {row['line']}", _example_text(row))
     page.heading("Steps")
     page.code("\n".join(_step_lines(steps)))
     return page
 
 
-def _why_figure(done: Prepared) -> Any:
-    total = done.ledger.total()
-    gone = {
-        row: total[row][1] for row in sorted(total, key=order) if row not in ("read", "split", "train", "validation", "edited")
-    }
-    figure, axes = new_figure(height=0.6 + 0.28 * max(len(gone), 1))
+def _gone(done: Prepared) -> dict[str, int]:
+    """Characters that did not stay, by reason."""
+    total, stays = done.ledger.total(), ("read", "split", "train", "validation", "edited")
+    return {row: total[row][1] for row in sorted(total, key=order) if row not in stays and total[row][1]}
+
+
+def _why_figure(gone: Mapping[str, int]) -> Any:
+    figure, axes = new_figure(height=0.6 + 0.28 * len(gone))
     axes.barh([row.removeprefix("dropped: ") for row in gone], list(gone.values()), color="#b5432a")
     axes.invert_yaxis()
     axes.set_xlabel("characters")

@@ -11,7 +11,8 @@ import numpy as np
 from danlu.core.page import Page, new_figure, write_report
 from danlu.evaluate.text import TextScore, compare
 
-COLUMNS = ("model", "bits per byte", "± s.e.", "perplexity by token", "by word", "tokens", "bytes/token")
+COLUMNS = ("model", "bits per byte", "± s.e.", "perplexity by token", "± s.e.", "perplexity by word", "± s.e.", "tokens",
+           "bytes/token")  # fmt: skip
 
 
 def rows(scores: Sequence[TextScore]) -> list[list[Any]]:
@@ -23,7 +24,8 @@ def rows(scores: Sequence[TextScore]) -> list[list[Any]]:
         mark = " *" if len(scores) > 1 and figures["bits_per_byte"] == best else ""
         found.append([
             score.name, f"{figures['bits_per_byte']:.4f}{mark}", f"{figures['standard_error']:.4f}",
-            f"{figures['perplexity_by_token']:,.2f}", f"{figures['perplexity_by_word']:,.1f}", f"{score.tokens:,}",
+            f"{figures['perplexity_by_token']:,.2f}", f"{figures['perplexity_by_token_error']:,.2g}",
+            f"{figures['perplexity_by_word']:,.1f}", f"{figures['perplexity_by_word_error']:,.2g}", f"{score.tokens:,}",
             f"{figures['bytes_per_token']:.2f}",
         ])  # fmt: skip
     return found

@@ -20,7 +20,7 @@ from danlu.data.decode import Unreadable, decode
 from danlu.engine.model import Model
 from danlu.metrics.bits_per_byte import bits_per_byte
 from danlu.metrics.interval import Estimate, paired_difference, ratio
-from danlu.metrics.perplexity import perplexity, word_count
+from danlu.metrics.perplexity import perplexity, perplexity_error, word_starts
 
 _BATCH_LOGITS = 1 << 23  # logits held at once, 32 MB
 _BLOCKS, _SMALLEST_BLOCK = 100, 256
@@ -126,7 +126,7 @@ def window_and_stride(model: Model, window: int | None, stride: int | None) -> t
 
 @dataclass
 class TextScore:
-    """What one model makes of all texts; `block_nats` and `block_bytes` hold the same stretches of text for every model."""
+    """What one model makes of all texts; the `block_` columns, (C,) each, hold the same stretches of text for every model."""
 
     name: str
     tokens: int
@@ -137,6 +137,8 @@ class TextScore:
     stride: int
     block_nats: np.ndarray
     block_bytes: np.ndarray
+    block_tokens: np.ndarray
+    block_words: np.ndarray
     by_context: np.ndarray
     """Mean surprise in nats of a token by how many stood before it in its window, (window,)."""
     excerpt: list[tuple[str, float]]
@@ -155,6 +157,8 @@ class TextScore:
             "model": self.name, "tokens": self.tokens, "words": self.words, "bytes": self.bytes, "nats": self.nats,
             "bits_per_byte": bits.value, "standard_error": bits.standard_error, "low": bits.low, "high": bits.high,
             "perplexity_by_token": perplexity(self.nats, self.tokens), "perplexity_by_word": perplexity(self.nats, self.words),
+            "perplexity_by_token_error": perplexity_error(self.block_nats, self.block_tokens),
+            "perplexity_by_word_error": perplexity_error(self.block_nats, self.block_words),
             "bytes_per_token": self.bytes / self.tokens, "window": self.window, "stride": self.stride,
             "blocks": len(self.block_nats), "files": self.files,
         }  # fmt: skip
@@ -165,7 +169,7 @@ def score(model: Model, texts: Sequence[Text], name: str, *, window: int | None 
     """Score all texts with one model."""
     window, stride = window_and_stride(model, window, stride)
     context, width = np.zeros((2, window)), block_bytes(texts)
-    blocks: list[tuple[np.ndarray, np.ndarray]] = []
+    blocks: list[tuple[np.ndarray, ...]] = []
     excerpt: list[tuple[str, float]] = []
     files: list[dict[str, Any]] = []
     with log.progress(f"score with {name}", total=sum(text.bytes for text in texts), unit="bytes") as bar:
@@ -175,19 +179,19 @@ def score(model: Model, texts: Sequence[Text], name: str, *, window: int | None 
                 log.warn(f"{name}: its tokenizer cannot write {text.name} exactly, so bits per byte flatter this model")
             found = surprise(model, ids, window, stride)
             sizes = np.array([len(model.tokenizer.token_bytes(token)) for token in ids])
-            blocks.append(_blocks(found.nats, sizes, text.bytes, width))
+            blocks.append(_blocks(found.nats, sizes, text, width))
             context += [found.by_context, found.context_count]
             excerpt = excerpt or pieces(model, ids[:excerpt_tokens], found.nats)
             nats = float(found.nats.sum())
             files.append({"file": text.name, "bytes": text.bytes, "tokens": len(ids), "nats": nats,
                           "bits_per_byte": bits_per_byte(nats, text.bytes)})  # fmt: skip
             bar.advance(text.bytes)
-    block_nats, block_sizes = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    nats_C, bytes_C, tokens_C, words_C = (np.concatenate(column) for column in zip(*blocks, strict=True))
     return TextScore(
-        name=name, tokens=sum(file["tokens"] for file in files), words=sum(word_count(text.text) for text in texts),
+        name=name, tokens=sum(file["tokens"] for file in files), words=int(words_C.sum()),
         bytes=sum(text.bytes for text in texts), nats=sum(file["nats"] for file in files), window=window, stride=stride,
-        block_nats=block_nats, block_bytes=block_sizes, by_context=context[0] / np.maximum(context[1], 1),
-        excerpt=excerpt, files=files,
+        block_nats=nats_C, block_bytes=bytes_C, block_tokens=tokens_C, block_words=words_C,
+        by_context=context[0] / np.maximum(context[1], 1), excerpt=excerpt, files=files,
     )  # fmt: skip
 
 
@@ -201,14 +205,25 @@ def block_bytes(texts: Sequence[Text]) -> int:
     return max(_SMALLEST_BLOCK, sum(text.bytes for text in texts) // _BLOCKS)
 
 
-def _blocks(nats: np.ndarray, sizes: np.ndarray, total: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nats and bytes of each stretch of `width` bytes; a token belongs where it begins. A short rest joins the last stretch."""
-    begins = (np.cumsum(sizes) - sizes) * (total / max(sizes.sum(), 1))  # a tokenizer that is not exact is stretched to fit
-    count = max(1, total // width)
-    block = np.minimum(begins // width, count - 1).astype(int)
+def _blocks(nats: np.ndarray, sizes: np.ndarray, text: Text, width: int) -> tuple[np.ndarray, ...]:
+    """Nats, bytes, tokens and words of each stretch of `width` bytes; a token or word belongs where it begins.
+
+    A short rest joins the last stretch.
+    """
+    begins = (np.cumsum(sizes) - sizes) * (text.bytes / max(sizes.sum(), 1))  # an inexact tokenizer is stretched to fit
+    count = max(1, text.bytes // width)
     lengths = np.full(count, float(width))
-    lengths[-1] = total - width * (count - 1)
-    return np.bincount(block, nats, minlength=count), lengths
+    lengths[-1] = text.bytes - width * (count - 1)
+    token_block, word_block = (np.minimum(at // width, count - 1).astype(int) for at in (begins, _word_begins(text.text)))
+    tokens, words = (np.bincount(block, minlength=count) for block in (token_block, word_block))
+    return np.bincount(token_block, nats, minlength=count), lengths, tokens, words
+
+
+def _word_begins(text: str) -> np.ndarray:
+    """Where each word begins, in bytes of UTF-8."""
+    letters = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    widths = 1 + (letters > 0x7F).astype(np.int64) + (letters > 0x7FF) + (letters > 0xFFFF)
+    return (np.cumsum(widths) - widths)[np.fromiter(word_starts(text), np.int64)]
 
 
 def pieces(model: Model, ids: Sequence[int], nats: np.ndarray) -> list[tuple[str, float]]:

@@ -1,5 +1,6 @@
 """Measure models on text: perplexity, bits per byte with their uncertainty, side by side."""
 
+import sys
 from pathlib import Path
 
 from pydantic import Field
@@ -8,6 +9,9 @@ from danlu.core.artifact import Artifact, check_out, publish
 from danlu.core.lineage import raw_input
 from danlu.core.settings import Settings
 from danlu.stages import STAGES
+
+_WIDE = 200
+"""Columns of the table where no terminal sets a width: figures are never cut."""
 
 
 class Evaluate(Settings):
@@ -64,10 +68,10 @@ def show(columns: tuple[str, ...], rows: list[list[str]], differences: list[dict
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    table = Table(*columns[:1], box=box.SIMPLE)
-    for column in columns[1:]:
-        table.add_column(column, justify="right")
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    table = Table(box=box.SIMPLE)
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -33,7 +33,8 @@ def perplexity_error(nats: Numbers, counts: Numbers) -> float:
 
     d exp(x) = exp(x) dx, where x is nats over counts and its error that of a ratio over clusters.
     """
-    return perplexity(float(np.sum(nats)), int(np.sum(counts))) * ratio_error(nats, counts)
+    value: float = perplexity(float(np.sum(nats)), int(np.sum(counts)))
+    return value * ratio_error(nats, counts)
 
 
 def word_count(text: str) -> int:

@@ -34,6 +34,8 @@ BLOCKS = {
     "untied": {"tie_word_embeddings": False},
     "whole preset": {"mlp": "relu2", "intermediate_size": 384, "value_embeddings": True, "zero_init": True,
                      "residual_scalars": True, "softcap": 15.0},
+    "winners": {"mlp": "relu2", "intermediate_size": 384, "value_embeddings": True, "bigram_rows": 16384,
+                "tie_word_embeddings": False},
 }  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Training time to the loss that nanoGPT's documented CPU configuration ends with, tiny Shakespeare by characters.
 
 Both sides: the same 90/10 split and number of threads, whole-validation loss in windows that do not overlap, evaluation
-kept out of the clock. nanoGPT trains as documented (4 layers x 128, context 64, batch 12, 2,000 steps, AdamW, cosine); ours is the Qwen3
-shape with our objective, optimiser and schedule. Losses are given in windows of 64 tokens for both, so that no side profits
-from a longer context. Usage: time_to_quality.py --nanogpt CHECKOUT --text input.txt [--compiled]
+kept out of the clock. nanoGPT trains as documented (4 layers x 128, context 64, batch 12, 2,000 steps, AdamW, cosine); ours
+is the Qwen3 shape with our objective, optimiser and schedule. Losses are given in windows of 64 tokens for both, so that no
+side profits from a longer context. Usage: time_to_quality.py --nanogpt CHECKOUT --text input.txt [--compiled]
 """
 
 import argparse

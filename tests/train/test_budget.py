@@ -179,7 +179,7 @@ def test_vocabulary_curve_is_that_of_tokenizers_trained_to_each_size():
     curve = corpus.describe(pieces, 150_000, 1).bytes_per_token
     sizes = sorted(curve)
     assert [curve[size] for size in sizes] == sorted(curve.values())
-    largest = corpus._largest(pieces)
+    largest = corpus._largest(pieces, 150_000)
     alone = TRAINERS.build(TRAINERS["bpe"].Config()).train(pieces, vocab_size=sizes[0])
     cut = corpus.prefix(largest, sizes[0])
     assert cut.vocab_size == sizes[0]

@@ -18,15 +18,18 @@ from danlu.tokenizer.trainers import TRAINERS
 from danlu.train.counts import ORDER, bits_per_token
 from danlu.train.plan import Corpus
 
-VOCABULARIES = (384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768)
+VOCABULARIES = (384, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 """Sizes that the dial considers, as far as the text supports them."""
+_BYTES_AN_ENTRY = 200
+"""Training text for each entry of a vocabulary, at least: rarer entries are hardly learned."""
 _COUNTED = (512, 2048, 8192, 32768)
 """Sizes for which a count model says what the text allows; between them it is interpolated."""
 _PIECE = 4096  # characters: a book in one document still gives learned and measured pieces
-_MEASURED_BYTES, _COUNTED_BYTES = 120_000, 1_200_000
+_MEASURED_BYTES = 80_000
+_COUNTED_TOKENS, _JUDGED_TOKENS = 180_000, 15_000
 
 
-def facts(dataset: Path, tokenizer: Tokenizer | None = None, sample_bytes: int = 2_500_000) -> Corpus:
+def facts(dataset: Path, tokenizer: Tokenizer | None = None, sample_bytes: int = 1_500_000) -> Corpus:
     """Read a dataset's counts and a sample of its text; a given tokenizer leaves one vocabulary to choose from."""
     total = count(dataset, "train")
     pieces = sample(read_texts(dataset, "train"), total["bytes"], sample_bytes)
@@ -35,10 +38,10 @@ def facts(dataset: Path, tokenizer: Tokenizer | None = None, sample_bytes: int =
 
 def describe(pieces: list[str], train_bytes: int, documents: int, tokenizer: Tokenizer | None = None) -> Corpus:
     """What a sample says about a text. Sizes that it cannot fill are left out; the smallest is always there."""
-    every = max(4, round(sum(map(len, pieces)) / _MEASURED_BYTES))
+    every = max(4, sum(len(piece.encode()) for piece in pieces) // _MEASURED_BYTES)
     measured = pieces[::every]
     learned = [piece for number, piece in enumerate(pieces) if number % every] or pieces
-    largest = tokenizer or _largest(learned)
+    largest = tokenizer or _largest(learned, train_bytes)
     sizes = [] if tokenizer else [size for size in VOCABULARIES if size < largest.vocab_size]
     tokenizers = {one.vocab_size: one for one in (*(prefix(largest, size) for size in sizes), largest)}
     counted = {size for size in _COUNTED if size in tokenizers} or {largest.vocab_size}
@@ -65,11 +68,11 @@ def prefix(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
     return Tokenizer(json.dumps({**tokenizer.parts, "model": {**model, "vocab": vocab, "merges": merges}}), tokenizer.config)
 
 
-def _largest(pieces: list[str]) -> Tokenizer:
-    """The largest vocabulary on offer that the pieces fill."""
+def _largest(pieces: list[str], train_bytes: int) -> Tokenizer:
+    """The largest vocabulary on offer that the text supports and the pieces fill."""
     trainer = TRAINERS.build(TRAINERS["bpe"].Config())
     for size in reversed(VOCABULARIES):
-        if size * 40 > sum(map(len, pieces)) and size > VOCABULARIES[0]:  # tokens seen less than a few times teach nothing
+        if size * _BYTES_AN_ENTRY > train_bytes and size > VOCABULARIES[0]:
             continue
         try:
             return trainer.train(pieces, vocab_size=size)
@@ -84,11 +87,18 @@ def _bytes_per_token(tokenizer: Tokenizer, pieces: list[str]) -> float:
 
 
 def _text_bits(tokenizer: Tokenizer, learned: list[str], measured: list[str]) -> dict[int, float]:
-    """Bits per byte after counting a ninth, a third and all of what was learned; one point where there is little."""
-    share = max(1, round(sum(map(len, learned)) / _COUNTED_BYTES))
-    known, held_out = (np.concatenate(tokenizer.encode_batch(part)) for part in (learned[::share], measured))
+    """Bits per byte after counting a ninth, a third and all of some learned text; one point where there is little."""
+    known, held_out = (
+        np.concatenate(tokenizer.encode_batch(_spread(part, 4 * most)))[:most]
+        for part, most in ((learned, _COUNTED_TOKENS), (measured, _JUDGED_TOKENS))
+    )
     if len(held_out) < ORDER:
         known = held_out = np.resize(known, max(len(known), ORDER))
     sizes = sorted({max(len(known) // part, ORDER) for part in (9, 3, 1)})
     bits_of = {size: bits_per_token(known[:size], held_out, tokenizer.vocab_size) for size in sizes}
     return {size: bits / _bytes_per_token(tokenizer, measured) for size, bits in bits_of.items()}
+
+
+def _spread(pieces: list[str], most_bytes: int) -> list[str]:
+    """Some of the pieces, evenly, that hold about `most_bytes`."""
+    return pieces[:: max(1, sum(len(piece.encode()) for piece in pieces) // most_bytes)]

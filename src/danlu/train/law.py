@@ -28,6 +28,8 @@ NOISE_TOKENS, ROW_TOKENS, NOISE_POWER = 4640.0, 600.0, 0.8
 """Tokens of a step, and of a row, that halve a token's worth in a run of 300,000 tokens; both grow with this power of the run."""
 CONTEXT = 0.006
 """Ratio that longer rows gain, by the logarithm of their tokens."""
+FADING = 0.7
+"""Slope of the count model beyond the text counted, as a share of its last: curves flatten."""
 SHALLOW = 0.02
 """Ratio lost by a single layer: attention that copies needs two (arXiv:2209.11895)."""
 REPEATS = 15.4
@@ -78,7 +80,7 @@ def text_bits(curves: Mapping[int, Mapping[int, float]], vocab: int, tokens: flo
     cross. Beyond the ends of vocabularies the nearest counts.
     """
     ends = [_slope(curve, len(curve) - 2) for curve in curves.values() if len(curve) > 1]
-    slope = sum(ends) / len(ends) if ends else 0.0
+    slope = FADING * sum(ends) / len(ends) if ends else 0.0
     sizes = sorted(curves)
     below = max((size for size in sizes if size <= vocab), default=sizes[0])
     above = min((size for size in sizes if size >= vocab), default=sizes[-1])

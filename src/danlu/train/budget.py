@@ -149,7 +149,7 @@ def _shapes(corpus: Corpus, fixed: Fixed) -> Iterator[Shape]:
                     layers=layers,
                     heads=given.get(names["heads"]) or heads(width),
                     vocab=vocab,
-                    tied=given.get("tie_word_embeddings", True),
+                    tied=given.get("tie_word_embeddings", "n_embd" in names.values()),  # an own head ends about 1 % lower
                 )
 
 
@@ -188,6 +188,7 @@ def _plan(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, best: Candid
         names["width"]: shape.width, names["inner"]: shape.inner, names["layers"]: shape.layers, names["heads"]: shape.heads,
         names["context"]: best.row_tokens, "vocab_size": shape.vocab,
     }  # fmt: skip
+    sizes["tie_word_embeddings"] = shape.tied
     if "rope_theta" in MODELS[family].Config.model_fields:
         sizes["rope_theta"] = law.rope_theta(best.row_tokens)
     optimiser = {**law.rates(fixed.optimiser.get("name", "muon"), best.steps, shape), **fixed.optimiser}

@@ -69,7 +69,7 @@ def _startup(record: dict[str, Any]) -> Iterator[Line]:
         )
 
 
-@reads("pretrain_throughput", "pretrain_throughput_bfloat16")
+@reads("pretrain_throughput")
 def _throughput(record: dict[str, Any]) -> Iterator[Line]:
     dtype = record["settings"]["dtype"]
     for shape, sides in record["figures"].items():
@@ -129,7 +129,7 @@ def _generate(record: dict[str, Any]) -> Iterator[Line]:
                            first=other == "transformers")  # fmt: skip
 
 
-@reads("time_to_quality", "time_to_quality_compiled")
+@reads("time_to_quality")
 def _quality(record: dict[str, Any]) -> Iterator[Line]:
     found, other = record["figures"], "nanoGPT, compiled" if record["settings"].get("compiled") else "nanoGPT"
     seconds, losses = found["seconds"], found["loss_at_equal_time"]
@@ -148,7 +148,7 @@ def _budget(record: dict[str, Any]) -> Iterator[Line]:
                    f"{found['dial']:.4f}", f"{found['its bits per byte']:.4f}", f"{found['dial over best']:+.1%}")  # fmt: skip
 
 
-@reads("ablations", "ablations_long")
+@reads("ablations")
 def _ablations(record: dict[str, Any]) -> Iterator[Line]:
     for block, found in record["figures"]["summary"].items():
         if found.get("gain") is not None and found["seeds"] >= 3 and block != "base":
@@ -171,8 +171,9 @@ def records() -> dict[str, dict[str, Any]]:
 
 
 def lines(name: str, record: dict[str, Any]) -> list[Line]:
-    """The rows of one result. Raises KeyError for a result that no function here reads."""
-    return list(_READERS[name](record))
+    """The rows of one result; `ablations_longer` is read like `ablations`. Raises KeyError for one that nothing here reads."""
+    reader = next((key for key in sorted(_READERS, key=len, reverse=True) if name.startswith(key)), name)
+    return list(_READERS[reader](record))
 
 
 def said(value: Any) -> bool:

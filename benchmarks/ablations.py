@@ -61,7 +61,7 @@ def main(options):
                 options.name,
                 claim=__doc__.splitlines()[0],
                 target="a block stays when its mean gain exceeds the spread of seeds",
-                settings={"size": SIZE, "blocks": BLOCKS, **vars(options)},
+                settings={"size": SIZE, "blocks": BLOCKS, **vars(options), "text": options.text.name},
                 figures={"summary": summary(cells), "cells": cells},
             )
     for name, line in summary(cells).items():

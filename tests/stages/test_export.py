@@ -76,6 +76,8 @@ def test_a_copy_that_chooses_otherwise_is_warned_of(source, tmp_path, monkeypatc
 def test_an_unknown_form_is_refused_with_what_is_known(source, tmp_path, capsys):
     assert main(["export", str(source), "-o", str(tmp_path / "hf"), "--to", "gguff"]) == 2
     assert "no exporter called 'gguff'" in capsys.readouterr().err
+    assert main(["export", str(source), "-o", str(tmp_path / "hf"), "--to", "gguf"]) == 2
+    assert "Write --to hf: llama.cpp's convert_hf_to_gguf.py" in capsys.readouterr().err
     assert not (tmp_path / "hf").exists()
 
 

@@ -94,7 +94,8 @@ def prepare(
     quarantine = write_quarantine(draft_folder, paths, passed)
     reasons = _reasons(paths)
     if not writer.ledger.get("train")[0]:
-        raise NoUsableText(_nothing_left(writer.ledger, reasons))
+        reader = Counter(piece.reader for shard in shards for piece in shard.pieces).most_common(1)[0][0]
+        raise NoUsableText(_nothing_left(writer.ledger, reasons, reader))
     if quarantine["unreadable"]:
         warn(f"{quarantine['unreadable']:,} files or records could not be read, most: {reasons[0]} (all: quarantine.jsonl)")
     if passed:
@@ -116,7 +117,7 @@ def _reasons(paths: Sequence[Path], most: int = 3, notes: int = 100_000) -> list
     return [f"{reason} ({count:,} of them, the first: {first[reason]})" for reason, count in times.most_common(most)]
 
 
-def _nothing_left(ledger: Ledger, reasons: Sequence[str]) -> str:
+def _nothing_left(ledger: Ledger, reasons: Sequence[str], reader: str) -> str:
     total = ledger.total().items()
     rows = {row: amounts[0] for row, amounts in total if amounts[0] and row not in ("read", "split", "edited")}
     worst = sorted(rows.items(), key=lambda item: -item[1])
@@ -124,6 +125,8 @@ def _nothing_left(ledger: Ledger, reasons: Sequence[str]) -> str:
     advice = "Loosen the rule that took most, as in --filters length gopher:min_words=1 repetition, or give other text."
     if worst and worst[0][0] == "quarantined":
         lines += [f"  {reason}" for reason in reasons]
-        advice = ("Where another field or column holds the text, name it, as in --readers json:text=content "
-                  "(danlu list readers); otherwise give other files.")  # fmt: skip
+        advice = "Give text, or convert these files to text first."
+        if any("field" in reason for reason in reasons):
+            advice = (f"Name the field or column that holds the text, as in --readers {reader}:text=content "
+                      f"(danlu list readers {reader}).")  # fmt: skip
     return "\n  ".join([f"no document is left of {ledger.get('read')[0]} read:", *lines]) + f"\n{advice}"

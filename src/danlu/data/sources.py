@@ -1,12 +1,13 @@
 """Which files a list of source words means: files, folders, globs, addresses; and what is passed over, with the reason."""
 
+import difflib
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from danlu.core.errors import BadInput, nearest
+from danlu.core.errors import BadInput
 from danlu.data import remote
 from danlu.data.readers import READERS
 
@@ -115,7 +116,9 @@ def _siblings(path: Path) -> str:
     """The names beside a path that does not exist, as a hint."""
     if not path.parent.is_dir():
         return f"The folder {path.parent} does not exist either."
-    return nearest(path.name, (entry.name for entry in sorted(path.parent.iterdir())[:200]))
+    names = [entry.name for entry in sorted(path.parent.iterdir())]
+    near = difflib.get_close_matches(path.name, names, n=3)
+    return f"Did you mean {' or '.join(near)}?" if near else "Check its spelling, and from which folder it is meant."
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:

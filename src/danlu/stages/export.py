@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+from pydantic import field_validator
+
 from danlu.core import files, log
 from danlu.core.artifact import Artifact, check_out, publish
 from danlu.core.lineage import read
@@ -13,6 +15,13 @@ from danlu.engine.exporters import EXPORTERS
 from danlu.stages import STAGES
 
 _LEAST_AGREEMENT = 0.95
+_FROM_HF = {
+    "gguf": "llama.cpp's convert_hf_to_gguf.py makes a GGUF file from that folder.",
+    "ollama": "llama.cpp's convert_hf_to_gguf.py makes a GGUF file from that folder, which Ollama reads.",
+    "vllm": "vLLM serves that folder as it is.",
+    "transformers": "transformers loads that folder as it is.",
+}
+"""Forms that others make from, or read as, a Hugging Face folder."""
 
 
 class Export(Settings):
@@ -29,6 +38,14 @@ class Export(Settings):
     """The form to write."""
     overwrite: bool = False
     """Whether to replace a finished output."""
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _made_from_hf(cls, value: Any) -> Any:
+        name = value.get("name") if isinstance(value, dict) else value
+        if isinstance(name, str) and name not in EXPORTERS and name.lower() in _FROM_HF:
+            raise ValueError(f"no exporter writes {name} yet. Write --to hf: {_FROM_HF[name.lower()]}")
+        return value
 
 
 @STAGES.register

@@ -39,7 +39,7 @@ class Shape:
     def elements_per_token(self, row_tokens: int) -> float:
         """Activation elements touched outside products: norms, rotations, gates, attention weights, softmax over words."""
         layer = 38 * self.width + 4 * self.inner + 1.5 * row_tokens * self.heads
-        return self.layers * layer + 8 * self.vocab + 12 * self.width
+        return self.layers * layer + 4 * self.vocab + 12 * self.width
 
     def kept_elements_per_token(self) -> float:
         """Activation elements that wait for the backward pass."""

@@ -30,8 +30,9 @@ CONTEXT = 0.006
 """Ratio that longer rows gain, by the logarithm of their tokens."""
 FADING = 0.7
 """Slope of the count model beyond the text counted, as a share of its last: curves flatten."""
-SHALLOW = 0.02
-"""Ratio lost by a single layer: attention that copies needs two (arXiv:2209.11895)."""
+SHALLOW = 0.012
+"""Ratio that a single layer loses, by the logarithm of tokens over 300,000: attention that copies needs two layers
+(arXiv:2209.11895), and time to learn it; in shorter runs one layer ends as low (LOG.md)."""
 REPEATS = 15.4
 """Passes over the same text after which another teaches almost nothing (Muennighoff et al., table 2)."""
 ITERATIONS = 4
@@ -59,7 +60,7 @@ def ratio(shape: Shape, tokens: float, step_tokens: int, row_tokens: int) -> flo
     capacity = CAPACITY / (weights / 1e6) ** CAPACITY_POWER
     growth = GROWTH * math.log(tokens / 3e5) * max(0.0, math.log(weights / 1e5))
     lost = math.log(share_kept(1024, 128, tokens) / share_kept(step_tokens, row_tokens, tokens))
-    shallow = SHALLOW if shape.layers == 1 else 0.0
+    shallow = SHALLOW * max(0.0, math.log(tokens / 3e5)) if shape.layers == 1 else 0.0
     return max(0.3, FLOOR + capacity - growth + LEARNING * lost - CONTEXT * math.log(row_tokens / 128) + shallow)
 
 

@@ -48,7 +48,8 @@ def litgpt(size, path):
 
     config = Config(
         name="bench", block_size=size["context"], n_layer=size["layers"], n_head=size["heads"], n_embd=size["width"],
-        vocab_size=size["vocab"], padded_vocab_size=size["vocab"], intermediate_size=size["gated"], bias=False, lm_head_bias=False,
+        vocab_size=size["vocab"], padded_vocab_size=size["vocab"], intermediate_size=size["gated"], bias=False,
+        lm_head_bias=False,
         rotary_percentage=1.0, parallel_residual=False, norm_class_name="RMSNorm", mlp_class_name="LLaMAMLP",
     )  # fmt: skip
     model = GPT(config)
@@ -58,10 +59,9 @@ def litgpt(size, path):
 
 def danlu(size, path):
     """Danlu's llama family with its causal objective, as the training loop calls them."""
-    from danlu.objectives.base import Batch
-
     from danlu.models import MODELS
     from danlu.objectives import OBJECTIVES
+    from danlu.objectives.base import Batch
 
     family = MODELS["llama"]
     model = family(family.Config(
@@ -81,7 +81,7 @@ def danlu(size, path):
 SIDES = {"nanogpt": nanogpt, "transformers": transformers, "litgpt": litgpt, "danlu": danlu}
 
 
-def matmul_peak(size, dtype, seconds=0.7):
+def matmul_peak(size, dtype, seconds=0.4):
     """Best GFLOP/s of the matrix products that this configuration is made of."""
     rows = size["batch"] * size["context"]
     best = 0.0
@@ -133,15 +133,20 @@ def main():
     size = SIZES[args.size]
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
-    before = matmul_peak(size, torch.float32)
+    dtype = getattr(torch, args.dtype)
+    before = matmul_peak(size, dtype)
     model, loss_of, _ = SIDES[args.side](size, args.path)
     model.train()
     total = sum(p.numel() for p in model.parameters())
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
     run = torch.compile(model) if args.compile and args.side != "danlu" else model
-    if args.compile and args.side == "danlu":
-        model.compile_blocks() if hasattr(model, "compile_blocks") else model.compile()
-    mixed = torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bfloat16")
+    mixed = torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bfloat16" and args.side != "danlu")
+    if args.side == "danlu":
+        from danlu.train.parallel import compile_blocks
+
+        model.compute_dtype = torch.bfloat16 if args.dtype == "bfloat16" else None
+        if args.compile:
+            compile_blocks(model)
     x = torch.randint(size["vocab"], (size["batch"], size["context"]))
     y = torch.randint(size["vocab"], (size["batch"], size["context"]))
 
@@ -165,7 +170,7 @@ def main():
         started = time.perf_counter()
         step()
         rates.append(x.numel() / (time.perf_counter() - started))
-    peak = max(before, matmul_peak(size, torch.float32))
+    peak = max(before, matmul_peak(size, dtype))
     rate, flops = statistics.median(rates), flops_per_token(model, size)
     print(json.dumps({
         "tokens_per_s": rate, "gflops": rate * flops / 1e9, "matmul_peak_gflops": peak, "of_peak": rate * flops / 1e9 / peak,

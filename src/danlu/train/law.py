@@ -28,7 +28,7 @@ NOISE_TOKENS, ROW_TOKENS, NOISE_POWER = 4640.0, 600.0, 0.8
 """Tokens of a step, and of a row, that halve a token's worth in a run of 300,000 tokens; both grow with this power of the run."""
 CONTEXT = 0.006
 """Ratio that longer rows gain, by the logarithm of their tokens."""
-FADING = 0.7
+FADING = 0.75
 """Slope of the count model beyond the text counted, as a share of its last: curves flatten."""
 SHALLOW = 0.012
 """Ratio that a single layer loses, by the logarithm of tokens over 300,000: attention that copies needs two layers

@@ -150,6 +150,7 @@ def test_completion_offers_stages_then_settings_then_names():
     assert candidates(["li"]) == ["list"]
     assert "--shelf" in candidates(["list", "--sh"])
     assert candidates(["nonsense", ""]) == []
+    assert candidates(["export", "m", "--to", ""]) == ["hf"], "short for --to.name"
     choices = {row.name: row.type for name in STAGES.names() for row in rows(settings_of(name)) if " | " in row.type}
     for stage in STAGES.names():
         for row in rows(settings_of(stage)):

@@ -1,6 +1,7 @@
 """Danlu (丹炉): text you own goes in, a model you can serve, explain and trust comes out.
 
-Every stage is a function here, with the names of the command line: `danlu.prepare(sources=["notes/"], out="data")`.
+Every stage is a function here, with the names of the command line and its order of inputs:
+`danlu.prepare("notes/", out="data")` is `danlu.prepare(sources=["notes/"], out="data")`.
 `danlu.load(path)` opens a model. Importing this package imports nothing heavy.
 """
 
@@ -11,6 +12,7 @@ from pathlib import Path
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 
 def __getattr__(name: str) -> "Callable":
@@ -37,17 +39,37 @@ def __dir__() -> list[str]:
 
 
 def _call(name: str) -> "Callable":
-    """A stage as a plain function: `stage(settings)` or `stage(key=value, ...)`."""
+    """A stage as a plain function: `stage(settings)`, or `stage(input, key=value, ...)`."""
     from danlu.core.settings import Settings, load
     from danlu.stages import STAGES, settings_of
 
     stage = STAGES[name]
 
-    def call(settings: Settings | None = None, /, **keys: object) -> object:
-        return stage(settings if settings is not None else load(settings_of(name), keys, f"danlu.{name}"))
+    def call(*inputs: object, **keys: object) -> object:
+        if len(inputs) == 1 and isinstance(inputs[0], Settings) and not keys:
+            return stage(inputs[0])
+        kind = settings_of(name)
+        return stage(load(kind, {**_place(name, kind, inputs), **keys}, f"danlu.{name}"))
 
     call.__name__, call.__doc__ = name, stage.__doc__ or STAGES.summary(name)
     return call
+
+
+def _place(name: str, kind: "Any", inputs: tuple[object, ...]) -> dict[str, object]:
+    """Inputs without a name to the settings that bare words fill on the command line; a list setting takes all that remain."""
+    from danlu.core.errors import BadSettings
+
+    placed: dict[str, object] = {}
+    rest = [*inputs]
+    for key in kind.positional:
+        if rest and typing.get_origin(kind.model_fields[key].annotation) is list:
+            placed[key], rest = (rest[0] if len(rest) == 1 and isinstance(rest[0], list | tuple) else rest), []
+        elif rest:
+            placed[key] = rest.pop(0)
+    if rest:
+        wanted = ", ".join(kind.positional) or "none"
+        raise BadSettings(f"danlu.{name}: {len(rest)} input(s) too many (inputs here: {wanted}). Name the others: key=value.")
+    return placed
 
 
 class _House(types.ModuleType):

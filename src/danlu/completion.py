@@ -38,6 +38,8 @@ def candidates(words: list[str]) -> list[str]:
     from danlu.stages import settings_of
 
     known = {f"--{row.name}": row for row in rows(settings_of(before[0]))}  # type: ignore[arg-type]
-    if before[-1] in known and " | " in known[before[-1]].type:
+    if f"{before[-1]}.name" in known:  # `--to hf` is short for `--to.name hf`
+        before[-1] += ".name"
+    if before[-1] in known and (" | " in known[before[-1]].type or before[-1].endswith(".name")):
         return [name for name in known[before[-1]].type.split(" | ") if name.startswith(last)]
     return [flag for flag in (*known, "--recipe", "--dry-run", "--quiet", "--help") if flag.startswith(last)]

@@ -68,7 +68,7 @@ def prepare(text, work, dataset):
     with source.open("w", encoding="utf-8") as lines:
         for start in range(0, len(body), 4000):
             lines.write(json.dumps({"text": body[start : start + 4000]}, ensure_ascii=False) + "\n")
-    subprocess.run([sys.executable, "-m", "danlu", "prepare", str(source), "-o", str(dataset)], check=True)
+    subprocess.run([sys.executable, "-m", "danlu", "prepare", str(source), "-o", str(dataset), "--holdout", "0.05"], check=True)
 
 
 def resolve(changes, plan):

@@ -3,7 +3,9 @@
 import sysconfig
 from functools import cache
 from pathlib import Path
+from pydoc_data.topics import topics
 
+from tests.docs.toy import notes
 from tests.shared_data import shared
 
 HOSTILE = {
@@ -41,8 +43,8 @@ def corpus(size: int = 60_000) -> tuple[str, ...]:
     code = (library / "textwrap.py").read_text(encoding="utf-8") + (library / "heapq.py").read_text(encoding="utf-8")
     english, chinese = shared("en_tinyshakespeare/input.txt"), shared("zh_web_sample/CLUECorpusSmall_sampled.txt")
     texts = (
-        english.read_text(encoding="utf-8") if english else ENGLISH * 20,
-        chinese.read_text(encoding="utf-8") if chinese else CHINESE * 20,
+        english.read_text(encoding="utf-8") if english else "\n".join(topics.values()),
+        chinese.read_text(encoding="utf-8") if chinese else "".join(text for name, text in notes() if name.startswith("chinese")),
         code,
     )
     part = size // 3

@@ -26,11 +26,15 @@ TEXTS = {"english": ENGLISH, "chinese": CHINESE, "code": CODE}
 @pytest.fixture
 def dataset(tmp_path):
     """Forty documents a source, and three kept apart."""
-    with publish(tmp_path / "data", kind="dataset", stage="prepare", settings=Made()) as draft:
+    return _dataset(tmp_path / "data")
+
+
+def _dataset(out, held_out=lambda text: text):
+    with publish(out, kind="dataset", stage="prepare", settings=Made()) as draft:
         for split, count in (("train", 40), ("validation", 3)):
-            writer = ShardWriter(draft.path, split)
+            writer, change = ShardWriter(draft.path, split), held_out if split == "validation" else str
             rows = [
-                {"id": f"{source}-{at}", "source": source, "path": source, "line": at, "text": f"{at}. {text[at:]}",
+                {"id": f"{source}-{at}", "source": source, "path": source, "line": at, "text": change(f"{at}. {text[at:]}"),
                  "licence": "CC0-1.0", "language": "zh" if source == "chinese" else "en", "signals": []}
                 for source, text in TEXTS.items() for at in range(1, count + 1)
             ]  # fmt: skip
@@ -74,6 +78,12 @@ def test_a_dataset_becomes_a_tokenizer_with_report_card_ledger_and_lineage(datas
 def test_auto_takes_what_suits_the_text(dataset, tmp_path):
     assert Tokenizer.open(danlu.tokenizer(dataset=dataset.path, out=tmp_path / "a", compare=False).path).vocab_size <= 512
     assert Tokenizer.open(danlu.tokenizer(dataset=dataset.path, out=tmp_path / "b", trainer="bytes").path).vocab_size == 259
+
+
+def test_a_scrap_of_held_out_text_is_not_measured_on(tmp_path):
+    scrap = _dataset(tmp_path / "data", held_out=lambda text: text[:2])
+    danlu.tokenizer(dataset=scrap.path, out=tmp_path / "tok", vocab_size=300, compare=False)
+    assert json.loads((tmp_path / "tok" / "report.json").read_text())["measured_on"] == "train"
 
 
 def test_less_text_than_there_is_can_be_asked_for_and_is_recorded(dataset, tmp_path):

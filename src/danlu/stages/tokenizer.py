@@ -14,6 +14,9 @@ from danlu.stages import STAGES
 from danlu.tokenizer.definition import DEFAULT_SPECIAL_TOKENS
 from danlu.tokenizer.trainers import TRAINERS
 
+_ENOUGH_BYTES = 20_000
+"""Less held-out text than this, or than a five hundredth of the rest, says nothing: the report then measures on the rest."""
+
 
 class TrainTokenizer(Settings):
     """Which text, which method, how many tokens."""
@@ -62,7 +65,8 @@ def tokenizer(config: TrainTokenizer) -> Artifact:
         for _ in texts:  # what the trainer did not ask for still belongs in the ledger
             pass
     log.say(f"{learned.vocab_size} tokens; encodes with {learned.engine.name} ({learned.engine_reason})")
-    split = "validation" if count(config.dataset, "validation")["documents"] else "train"
+    enough = min(_ENOUGH_BYTES, total["bytes"] // 500)
+    split = "validation" if count(config.dataset, "validation")["bytes"] > enough else "train"
     measured = report.measure(
         learned, lambda: read_documents(config.dataset), lambda: read_documents(config.dataset, split), split
     )

@@ -149,7 +149,7 @@ def write_report(config: Quickstart, made: list[Artifact]) -> Artifact:
     report.add_curves(page, events)
     page.heading("What it completes now")
     engine = load_model(model.path)
-    answers = {prompt: engine.generate(prompt, max_tokens=80, temperature=0.0) for prompt in PROMPTS}
+    answers = {prompt: engine.generate(prompt, max_tokens=80, temperature=0.6, seed=config.seed) for prompt in PROMPTS}
     for prompt, answer in answers.items():
         page.code(prompt + answer)
     report.add_samples(page, events["sample"])

@@ -2,8 +2,11 @@
 
 import shutil
 
+import pytest
+
 from danlu.core import files, lineage
 from danlu.core.artifact import publish
+from danlu.core.errors import NotAnArtifact
 from danlu.core.settings import Settings
 
 
@@ -61,3 +64,9 @@ def test_the_record_reads_back_as_it_was_written(tmp_path):
 
 def test_the_code_version_names_the_package():
     assert lineage.code_version()["danlu"] not in ("", "unknown")
+
+
+def test_a_folder_of_artefacts_names_them(tmp_path):
+    three_generations(tmp_path)
+    with pytest.raises(NotAnArtifact, match="Artefacts in it: dataset, model, tokenizer"):
+        lineage.read(tmp_path)

@@ -32,6 +32,12 @@ def test_a_folder_is_read_in_name_order_and_what_is_passed_over_is_said(tree):
     assert "vendored" in reasons["in/node_modules"] and "no reader for .png" in reasons["in/x.png"]
 
 
+def test_what_has_no_reader_is_named_by_the_ending_below_its_packing(tree):
+    (tree / "in" / "changes.odd.gz").write_bytes(b"")
+    reasons = {entry.path: entry.reason for entry in expand(["in"], None, tree) if isinstance(entry, Passed)}
+    assert "no reader for .odd" in reasons["in/changes.odd.gz"]
+
+
 def test_names_globs_and_single_files(tree):
     entries = list(expand(["docs=in/*.txt", "one.odd", str(tree / "in" / "**" / "*.py")], None, tree))
     assert [(entry.source, entry.path, entry.key) for entry in entries] == [

@@ -89,7 +89,9 @@ def read(folder: Path) -> Lineage:
     path = folder / NAME
     if not folder.is_dir() or not path.is_file():
         found = "there is no such folder" if not folder.exists() else f"it holds no {NAME}"
-        raise NotAnArtifact(f"{folder} is not a Danlu artefact: {found}. Give the folder that a stage wrote with --out.")
+        below = sorted(place.parent.name for place in folder.glob(f"*/{NAME}"))
+        hint = f"Artefacts in it: {', '.join(below)}." if below else "Give the folder that a stage wrote with --out."
+        raise NotAnArtifact(f"{folder} is not a Danlu artefact: {found}. {hint}")
     try:
         return Lineage.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:

@@ -147,11 +147,15 @@ def _choosers() -> Mapping[str, str]:
 
 
 def _reader(key: PurePosixPath, choosers: Mapping[str, str], explicit: bool) -> str | None:
-    name = key.name
-    if PurePosixPath(name).suffix.lower() in _PACKED:
-        name = PurePosixPath(name).stem
-    found = choosers.get(name) or choosers.get(PurePosixPath(name).suffix.lower())
+    name = _unpacked(key.name)
+    found = choosers.get(name.name) or choosers.get(name.suffix.lower())
     return found or ("txt" if explicit else None)
+
+
+def _unpacked(name: str) -> PurePosixPath:
+    """A file name without the ending that says how it is packed."""
+    path = PurePosixPath(name)
+    return PurePosixPath(path.stem) if path.suffix.lower() in _PACKED else path
 
 
 def _reason(place: Path, key: str, reader: str | None, seen: Mapping[str, str]) -> str:
@@ -161,7 +165,8 @@ def _reason(place: Path, key: str, reader: str | None, seen: Mapping[str, str]) 
     if key.lower().endswith(_MINIFIED):
         return "minified or a lock file"
     if reader is None:
-        return f"no reader for {PurePosixPath(key).suffix or 'a name without ending'}; --reader txt reads every file as text"
+        ending = _unpacked(PurePosixPath(key).name).suffix or "a name without ending"
+        return f"no reader for {ending}; --reader txt reads every file as text"
     return ""
 
 

@@ -118,7 +118,9 @@ def show_run(run: Path) -> None:
     for kind in ("plan", "step", "heldout", "guard"):
         if kind in latest:
             section(console, f"last {kind}")
-            console.print(outline({key: value for key, value in latest[kind].items() if key != "kind"}), markup=False)
+            console.print(
+                outline({key: value for key, value in latest[kind].items() if key not in ("kind", "time")}), markup=False
+            )
     for event in events:
         if event["kind"] == "warn":
             console.print(f"warning: {event['text']}", markup=False)

@@ -249,6 +249,7 @@ def test_a_dataset_smaller_than_a_batch_is_refused_with_both_numbers(tmp_path):
     with pytest.raises(DatasetTooSmall, match="one step takes 4096"):
         pretrain(**settings(tmp_path, row_tokens=1024))
     assert not (tmp_path / "model").exists()
+    assert pretrain(**settings(tmp_path, row_tokens=8, steps=2)), "the advice can be followed at once"
 
 
 def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(folder):
@@ -273,4 +274,6 @@ def test_without_a_tokenizer_one_is_trained_and_published_with_the_model(tmp_pat
     write_dataset(tmp_path / "data")
     made = pretrain(**settings(tmp_path, tokenizer=None, vocab_size=300, steps=3))
     assert danlu.load(made.path).tokenizer.vocab_size == 300
+    again = pretrain(**settings(tmp_path, tokenizer=None, vocab_size=280, steps=3, overwrite=True))
+    assert danlu.load(again.path).tokenizer.vocab_size == 280, "a run made again learns its own tokenizer"
     assert open_artifact(tmp_path / "model.run" / "tokenizer").kind == "tokenizer"

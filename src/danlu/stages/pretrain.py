@@ -122,6 +122,7 @@ def pretrain(config: Pretrain) -> Artifact | None:
         if world.first:
             stack.enter_context(place.locked())
             place.begin(_identity(config, dataset), config.overwrite)
+            stack.enter_context(place.forgotten_if_refused())
             sinks: list[log.Sink] = [log.JsonLines(place.folder / "events.jsonl")]
             sinks += [log.TensorBoard(place.folder / "tensorboard")] if config.watch.tensorboard else []
             stack.enter_context(log.listening(*sinks))

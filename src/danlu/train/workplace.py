@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from danlu.core import files
-from danlu.core.errors import WorkFolderMismatch
+from danlu.core.errors import (
+    BadSettings,
+    DatasetTooSmall,
+    OutOfMemory,
+    TokenizerMismatch,
+    VocabularyTooLarge,
+    WorkFolderMismatch,
+)
 
-_OF_ONE_RUN = ("plan.json", "horizon.json", "guard.json", "events.jsonl", "checkpoints", "profile", "tensorboard")
+_OF_ONE_RUN = ("run.json", "plan.json", "horizon.json", "guard.json", "events.jsonl", "tokenizer", "checkpoints", "profile",
+               "tensorboard")  # fmt: skip
 
 
 class Workplace:
@@ -63,6 +71,16 @@ class Workplace:
         place = self.folder / "run.json"
         record = json.loads(place.read_text(encoding="utf-8"))
         files.write_text(place, json.dumps({**record, "finished": True}, indent=1) + "\n")
+
+    @contextmanager
+    def forgotten_if_refused(self) -> Iterator[None]:
+        """Where the settings themselves cannot work and nothing is learned yet, other settings may be tried at once."""
+        try:
+            yield
+        except (BadSettings, DatasetTooSmall, OutOfMemory, TokenizerMismatch, VocabularyTooLarge):
+            if not any((self.folder / "checkpoints").glob("step-*")):
+                self.clear()
+            raise
 
     def clear(self) -> None:
         """Forget a run; tokens stay, they are known by what they were made from."""

@@ -196,8 +196,10 @@ def test_kill_9_at_random_moments_ends_with_the_same_bits(folder, kills):
     name, steps = f"killed{kills}", 40 * kills
     words = settings(folder, name, steps=steps, watch={"save": {"every": 7}, "samples": {"times": 2}})
     expected = pretrain(**{**words, "out": folder / f"calm{kills}"})
-    chance = random.Random(0)
+    chance, landed = random.Random(0), 0
     for kill in range(kills):
+        if (folder / name).exists():  # a fast machine may be done before the last kill
+            break
         process = command(*flags(words))
         if kill % 2:  # at a moment of training
             aim = _step(folder / f"{name}.run") + chance.randrange(1, 40)
@@ -205,9 +207,12 @@ def test_kill_9_at_random_moments_ends_with_the_same_bits(folder, kills):
         time.sleep(chance.uniform(0, 4 if kill % 2 == 0 else 0.05))  # at any moment, tokenising and start included
         process.kill()
         process.communicate()
-    process = command(*flags(words))
-    _, said = process.communicate(timeout=600)
-    assert process.returncode == 0, said
+        landed += process.returncode == -signal.SIGKILL
+    assert landed >= min(kills, 2)
+    if not (folder / name).exists():
+        process = command(*flags(words))
+        _, said = process.communicate(timeout=600)
+        assert process.returncode == 0, said
     assert sha256(folder / name / "model.safetensors") == sha256(expected.path / "model.safetensors")
     assert open_artifact(folder / name).lineage.ledger == expected.lineage.ledger
 

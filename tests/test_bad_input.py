@@ -194,7 +194,7 @@ def test_an_output_folder_that_exists(here, made, capsys, stage, there):
 def test_no_disk_space(here, made, capsys, monkeypatch, stage):
     (here / "t.txt").write_text(prose(random.Random(4)))
     words = {
-        "prepare": ["t.txt", "-o", "out", *ENGINE], "tokenizer": [made / "data", "-o", "out"],
+        "prepare": ["t.txt", "-o", "out", "--filters=length", *ENGINE], "tokenizer": [made / "data", "-o", "out"],
         "pretrain": flags(settings(made, out=here / "out", steps=2)),
         "evaluate": [made / "model", "--text", "t.txt", "-o", "out"],
         "export": [made / "model", "-o", "out"],

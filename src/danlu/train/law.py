@@ -18,6 +18,8 @@ FLOOR = 0.929
 """Ratio to the count model that weights alone do not go below, at 300,000 tokens."""
 CAPACITY, CAPACITY_POWER = 0.0786, 0.355
 """Ratio lost to few weights: CAPACITY / (million weights) ** CAPACITY_POWER."""
+FILLING = 0.34
+"""Power of (tokens / 1 million) by which that loss grows in longer runs: a small model is full, however much it reads."""
 TABLE_WEIGHT = 0.88
 """What a weight of the embedding counts for, against one in a layer."""
 GROWTH = 0.0079
@@ -30,6 +32,8 @@ CONTEXT = 0.006
 """Ratio that longer rows gain, by the logarithm of their tokens."""
 FADING = 0.75
 """Slope of the count model beyond the text counted, as a share of its last: curves flatten."""
+STEEPEST = 0.12
+"""Most that this slope may be: counts of a text that repeats itself, as code does, fall faster than any network learns."""
 SHALLOW = 0.012
 """Ratio that a single layer loses, by the logarithm of tokens over 300,000: attention that copies needs two layers
 (arXiv:2209.11895), and time to learn it; in shorter runs one layer ends as low (LOG.md)."""
@@ -57,7 +61,7 @@ def bits_per_byte(shape: Shape, tokens: float, step_tokens: int, row_tokens: int
 def ratio(shape: Shape, tokens: float, step_tokens: int, row_tokens: int) -> float:
     """Loss of a model over that of the count model on the same tokens."""
     weights = shape.matrices + TABLE_WEIGHT * shape.vocab * shape.width
-    capacity = CAPACITY / (weights / 1e6) ** CAPACITY_POWER
+    capacity = CAPACITY / (weights / 1e6) ** CAPACITY_POWER * max(1.0, tokens / 1e6) ** FILLING
     growth = GROWTH * math.log(tokens / 3e5) * max(0.0, math.log(weights / 1e5))
     lost = math.log(share_kept(1024, 128, tokens) / share_kept(step_tokens, row_tokens, tokens))
     shallow = SHALLOW * max(0.0, math.log(tokens / 3e5)) if shape.layers == 1 else 0.0
@@ -81,7 +85,7 @@ def text_bits(curves: Mapping[int, Mapping[int, float]], vocab: int, tokens: flo
     cross. Beyond the ends of vocabularies the nearest counts.
     """
     ends = [_slope(curve, len(curve) - 2) for curve in curves.values() if len(curve) > 1]
-    slope = FADING * sum(ends) / len(ends) if ends else 0.0
+    slope = max(FADING * sum(ends) / len(ends), -STEEPEST) if ends else 0.0
     sizes = sorted(curves)
     below = max((size for size in sizes if size <= vocab), default=sizes[0])
     above = min((size for size in sizes if size >= vocab), default=sizes[-1])

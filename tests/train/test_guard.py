@@ -123,6 +123,14 @@ def test_a_spike_is_beyond_k_deviations_of_the_last_steps():
     assert guard.judge(2.0, 0.1) is None, "a fall is welcome"
 
 
+def test_a_calm_stretch_makes_no_spike_of_an_ordinary_gradient():
+    guard = Guard(GuardSettings())
+    for step in range(128):
+        assert guard.judge(3.0, 0.44 + 0.01 * math.sin(step)) is None
+    assert guard.judge(3.0, 0.57) is None, "18 deviations, and yet only 1.3 times the mean"
+    assert "gradient norm 0.7" in guard.judge(3.0, 0.7)
+
+
 def test_spikes_count_only_once_there_is_a_past_and_do_not_become_it():
     guard = Guard(GuardSettings(window=8))
     assert [guard.judge(value, 1.0) for value in (9.0, 3.0, 3.1)] == [None] * 3

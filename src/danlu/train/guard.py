@@ -1,6 +1,7 @@
 """The guard: a step whose loss or gradient left the numbers, or jumped far beyond the last ones, does not reach the weights.
 
-The rule of the jump is that of OLMo's skip-step optimiser: beyond k standard deviations of the last n values.
+The rule of the jump is that of OLMo's skip-step optimiser: beyond k standard deviations of the last n values. A gradient norm
+must besides be a multiple of their mean: in a calm stretch norms deviate so little that harmless steps were left out.
 Which document was to blame is found in culprit.py.
 """
 
@@ -26,6 +27,8 @@ class GuardSettings(Settings):
     with an error; off: train on whatever happens."""
     deviations: float = Field(6.0, gt=0)
     """A loss or gradient norm this many standard deviations above the mean of the last steps is a spike."""
+    times: float = Field(1.5, ge=1)
+    """A gradient norm must also be this many times its mean: a calm stretch must not make an ordinary step a spike."""
     window: int = Field(128, ge=8)
     """Steps that the mean and deviation are taken over; the guard watches for spikes once half of them are there."""
     patience: int = Field(10, ge=1)
@@ -63,7 +66,8 @@ class Guard:
         if len(past) < self.config.window // 2:
             return None
         mean, deviation = statistics.fmean(past), statistics.pstdev(past)
-        limit = mean + self.config.deviations * max(deviation, 1e-3 * abs(mean))  # a flat past must not make every ripple a spike
+        least = self.config.times if past is self.norms else 1.0
+        limit = max(mean + self.config.deviations * max(deviation, 1e-3 * abs(mean)), least * mean)  # a flat past has ripples
         return f"{name} {value:.4g} is above {limit:.4g} (mean {mean:.4g} of the last {len(past)})" if value > limit else None
 
     def check_patience(self, reason: str, culprit: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -21,11 +22,12 @@ from danlu.core.log import read_events
 from danlu.core.units import duration, size
 
 _MOST_ROWS = 40
+_WIDE = 1000
 
 
 def show(artefact: Artifact) -> None:
     """Print an artefact."""
-    console, record = Console(highlight=False), artefact.lineage
+    console, record = screen(), artefact.lineage
     console.print(f"[bold]{record.kind}[/bold] {record.id}  [dim]{escape(str(artefact.path))}[/dim]")
     console.print(facts(record), markup=False, soft_wrap=True)
     card = artefact.path / "README.md"
@@ -106,7 +108,7 @@ def family(path: Path) -> Tree:
 
 def show_run(run: Path) -> None:
     """Print how far a run has come."""
-    console = Console(highlight=False)
+    console = screen()
     events = list(read_events(run / "events.jsonl"))
     console.print(f"[bold]run[/bold] not finished  [dim]{escape(str(run))}[/dim]")
     if not events:
@@ -127,6 +129,11 @@ def show_run(run: Path) -> None:
     saved = sorted(path.name for path in (run / "checkpoints").glob("step-*"))
     console.print(f"checkpoints: {', '.join(saved) or 'none yet'}", markup=False)
     console.print("Run the same command again to go on from the last checkpoint.")
+
+
+def screen() -> Console:
+    """The terminal; what is piped elsewhere keeps its lines whole, paths above all."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def section(console: Console, title: str) -> None:

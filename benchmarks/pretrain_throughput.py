@@ -51,9 +51,13 @@ def main():
                 )
                 print(f"{size} {repeat + 1} {label}: {words}", file=sys.stderr, flush=True)
         figures[size] = summary(runs)
-    name = "pretrain_throughput" + ("" if args.dtype == "float32" else f"_{args.dtype}")
-    path = harness.save(
-        name,
+        print(keep(args, figures))  # after every size: a long run that is cut short has not measured in vain
+
+
+def keep(args, figures):
+    """Write what has been measured so far."""
+    return harness.save(
+        "pretrain_throughput" + ("" if args.dtype == "float32" else f"_{args.dtype}"),
         claim="pre-training tokens/s and peak memory at equal shape and dtype, 2 threads",
         target="0.8M: >= 1.5x best eager peer, >= 1.1x compiled nanoGPT; 10M, 30M: >= 0.9 of the matmul peak; "
         "memory <= 0.6x transformers'",
@@ -66,7 +70,6 @@ def main():
         },
         figures=figures,
     )
-    print(path)
 
 
 def summary(runs):

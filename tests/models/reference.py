@@ -1,5 +1,6 @@
 """The same model in transformers, built from our Config through the config.json we write."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -8,28 +9,14 @@ import torch
 from danlu.models import MODELS
 from danlu.models.base import CausalLM
 
-FAMILIES = {"qwen3": "Qwen3", "llama": "Llama", "gpt2": "GPT2"}
-
-ODD = {
-    "qwen3": [
-        {"tie_word_embeddings": True},
-        {"tie_word_embeddings": False, "attention_bias": True, "rope_theta": 500.0},
-        {"num_attention_heads": 5, "num_key_value_heads": 1, "head_dim": 6, "hidden_size": 14, "intermediate_size": 34},
-        {"num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": 22, "num_hidden_layers": 3, "rms_norm_eps": 1e-3},
-    ],
-    "llama": [
-        {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
-        {"tie_word_embeddings": False, "mlp_bias": True, "num_hidden_layers": 3},
-        {"num_attention_heads": 7, "num_key_value_heads": 1, "head_dim": 6, "hidden_size": 28, "intermediate_size": 10},
-        {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": None, "hidden_size": 36, "rms_norm_eps": 1e-2},
-    ],
-    "gpt2": [
-        {"tie_word_embeddings": True},
-        {"tie_word_embeddings": False, "n_inner": 58, "n_layer": 3},
-        {"n_embd": 35, "n_head": 5, "n_inner": None, "layer_norm_epsilon": 1e-2},
-    ],
-}
-CASES = [(family, changes) for family, all_changes in ODD.items() for changes in all_changes]
+CASES = [
+    (path.stem, changes)
+    for path in sorted((Path(__file__).parent / "cases").glob("[a-z]*.py"))
+    for changes in importlib.import_module(f"tests.models.cases.{path.stem}").CHANGES
+]
+"""Family and the changes to its tiny Config, from one file a family."""
+OWN = {"sprint"}
+"""Families that no other library has."""
 
 
 def ours(family: str, changes: dict, seed: int = 1) -> CausalLM:

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from danlu.models import MODELS
+from danlu.models.base import CausalLM
 from danlu.models.precision import mixed
 
-FAMILIES = [name for name in MODELS.names() if MODELS[name].causal]
+FAMILIES = [name for name in MODELS.names() if issubclass(MODELS[name], CausalLM)]
 
 
 def loss(model):

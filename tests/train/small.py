@@ -75,7 +75,7 @@ def small_run(
         parallel=parallel,
         optimiser=OPTIMISERS.build(config, list(model.named_parameters())),
         schedule=SCHEDULES.build(SCHEDULES["wsd"].Config()),
-        batches=Batches(Packer(tokens, row_tokens, seed), rows, micro_rows, world.rank, world.size),
+        batches=Batches(Packer(tokens, objective.reads(row_tokens), seed), objective, rows, micro_rows, world.rank, world.size),
         horizon=Horizon(folder / "horizon.json", steps),
         checkpoints=Checkpoints(folder / "checkpoints", world, keep),
         guard=Guard(guard or GuardSettings(), folder / "guard.json", writes=world.first),

@@ -129,7 +129,7 @@ def test_a_batch_is_brought_to_where_the_model_computes():
     batch = Batch(
         torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.int32), [5, 7]
     )
-    Parallel(torch.nn.Linear(2, 3), Look(), World(device=torch.device("meta"))).loss_sum(batch)
+    Parallel(MODELS["qwen3"].tiny().eval(), Look(), World(device=torch.device("meta"))).loss_sum(batch)
     assert {part.device.type for part in (seen[0].ids, seen[0].targets, seen[0].documents)} == {"meta"}
     assert seen[0].origin == [5, 7]
     assert batch.to(torch.device("cpu")) is batch, "nothing is copied that is there already"

@@ -8,10 +8,11 @@ import torch
 from tests.train.small import small_run, texts, token_set, weights
 
 from danlu.core import log
+from danlu.train.launch import World
 from danlu.train.loop import train
 from danlu.train.watchers import WATCHERS
 from danlu.train.watchers.base import Tools
-from danlu.train.watchers.heldout import choose, pack
+from danlu.train.watchers.heldout import batches, choose, pack
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +71,27 @@ def test_heldout_scores_whole_documents_at_the_asked_times(tmp_path, tokens, hel
     assert found[-1]["targets"] == heldout.tokens - 11, "every token but the ones that open documents"
 
 
-@pytest.mark.parametrize("rows", [1, 2, 5])
-def test_packing_for_evaluation_keeps_every_pair_and_labels_nothing_else(heldout, rows):
+@pytest.mark.parametrize("row_tokens", [3, 13, 500])
+def test_packing_for_evaluation_keeps_every_pair_and_labels_nothing_else(heldout, row_tokens):
     documents = np.array([1, 4, 5, 9])
-    batches = list(pack(heldout, documents, 13, rows))
-    assert all(batch.ids.shape == (rows, 13) for batch in batches)
-    targets = torch.cat([batch.targets.flatten() for batch in batches])
+    rows = list(pack(heldout, documents, row_tokens))
+    assert all(len(part) == row_tokens for row in rows for part in (row.ids, row.targets, row.documents))
+    targets = np.concatenate([row.targets for row in rows])
     expected = np.concatenate([heldout.document(d)[1:] for d in documents])
     assert targets[targets != -100].tolist() == expected.tolist()
-    for batch in batches:
-        assert bool((batch.documents.diff(dim=1) >= 0).all()), "documents never go back in a row"
+    assert all((np.diff(row.documents) >= 0).all() and row.documents[0] == 0 for row in rows), "documents never go back in a row"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_held_out_rows_are_shared_evenly_and_once(tmp_path, tokens, heldout, size):
+    run, counts, targets = small_run(tmp_path, tokens, micro_rows=2), set(), 0
+    for rank in range(size):
+        run.parallel.world = World(rank=rank, size=size)
+        mine = list(batches(run, pack(heldout, np.arange(6), 13)))
+        counts.add(tuple(len(batch.ids) for batch in mine))
+        targets += sum(batch.target_count for batch in mine)
+    assert len(counts) == 1 and max(counts.pop()) == 2, "equally many rows in each process, or exchanges would hang"
+    assert targets == sum(len(heldout.document(document)) - 1 for document in range(6))
 
 
 def test_the_same_documents_are_chosen_each_time_and_a_larger_choice_holds_the_smaller(heldout):

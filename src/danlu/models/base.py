@@ -1,6 +1,7 @@
-"""What every causal language model offers: tokens in, hidden vectors or logits out, and a memory for decoding.
+"""What every language model offers, whatever its family: tokens in, hidden vectors or logits out.
 
-B rows, T tokens, D width, V vocabulary.
+Three kinds: `CausalLM` reads from left to right and remembers, `MaskedLM` sees both ways, `Seq2SeqLM` reads one text and
+writes another. B rows, T tokens, S tokens of a source, D width, V vocabulary.
 """
 
 from abc import abstractmethod
@@ -16,28 +17,18 @@ from danlu.nn.loss import linear_cross_entropy_sum
 from danlu.nn.state import State
 
 
-class CausalLM(nn.Module):
+class LanguageModel(nn.Module):
     """Base of the families. Attribute names are tensor names on disk; a tied head has no tensor of its own.
 
     A subclass has an inner `Config`, an `embedding` and writes `hidden`; its constructor ends with `self.initialise(seed)`.
     """
 
-    causal: ClassVar[bool] = True
     Config: ClassVar[type[ModelConfig]]
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config: Any = config
         self._compute_dtype: torch.dtype | None = None
-
-    @abstractmethod
-    def hidden(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None, state: State | None = None) -> Tensor:
-        """Vectors after the final norm, (B, T, D).
-
-        documents_BT: which packed document a token belongs to, non-decreasing along a row; None: each row is one document.
-        Attention never crosses documents and positions restart in each.
-        state: what came before; the new tokens are appended to it. Raises ValueError when both are given.
-        """
 
     @property
     @abstractmethod
@@ -58,13 +49,9 @@ class CausalLM(nn.Module):
         """Sum over labelled tokens of the negative log-likelihood, in nats; a target of -100 asks for nothing."""
         return linear_cross_entropy_sum(hidden_ND, self.output_weight, targets_N)
 
-    def forward(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None, state: State | None = None) -> Tensor:
-        """Logits (B, T, V)."""
-        return self.logits(self.hidden(ids_BT, documents_BT=documents_BT, state=state))
-
-    @abstractmethod
-    def new_state(self, batch: int, capacity: int) -> State:
-        """An empty memory for `batch` rows with room for `capacity` tokens each; it grows when they are exceeded."""
+    def penalty(self) -> Tensor | None:
+        """What the last forward pass adds to the mean loss of its tokens (a balance of experts); None: nothing."""
+        return None
 
     @classmethod
     @abstractmethod
@@ -123,3 +110,85 @@ class CausalLM(nn.Module):
         Source: PaLM (arXiv:2204.02311), appendix B.
         """
         return 6.0 * self.matmul_parameters() + 12.0 * self.config.depth * self.config.attention_width * row_tokens
+
+
+class CausalLM(LanguageModel):
+    """Reads from left to right: each token knows those before it, and a memory makes the next one cheap."""
+
+    @abstractmethod
+    def hidden(
+        self,
+        ids_BT: Tensor,
+        *,
+        documents_BT: Tensor | None = None,
+        prefix_BT: Tensor | None = None,
+        state: State | None = None,
+    ) -> Tensor:
+        """Vectors after the final norm, (B, T, D).
+
+        documents_BT: which packed document a token belongs to, non-decreasing along a row; None: each row is one document.
+        Attention never crosses documents and positions restart in each.
+        prefix_BT: booleans, tokens that see one another both ways; a family that reads in one direction only raises ValueError.
+        state: what came before; the new tokens are appended to it. Raises ValueError when both are given.
+        """
+
+    def forward(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None, state: State | None = None) -> Tensor:
+        """Logits of the token after each, (B, T, V)."""
+        return self.logits(self.hidden(ids_BT, documents_BT=documents_BT, state=state))
+
+    @abstractmethod
+    def new_state(self, batch: int, capacity: int) -> State:
+        """An empty memory for `batch` rows with room for `capacity` tokens each; it grows when they are exceeded."""
+
+
+class MaskedLM(LanguageModel):
+    """Sees the whole document, both ways, and names the tokens that were hidden."""
+
+    @abstractmethod
+    def hidden(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None) -> Tensor:
+        """Vectors after the last layer, (B, T, D). Documents as for CausalLM; filling is a document of its own."""
+
+    def forward(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None) -> Tensor:
+        """Logits of each token itself, (B, T, V)."""
+        return self.logits(self.hidden(ids_BT, documents_BT=documents_BT))
+
+
+class Seq2SeqLM(LanguageModel):
+    """An encoder reads a source both ways; a decoder writes, looking at the source and at what it has written."""
+
+    @abstractmethod
+    def encode(self, source_BS: Tensor, *, documents_BS: Tensor | None = None) -> Tensor:
+        """Vectors of the source after the encoder, (B, S, D)."""
+
+    @abstractmethod
+    def hidden(
+        self,
+        ids_BT: Tensor,
+        *,
+        source_BSD: Tensor,
+        documents_BT: Tensor | None = None,
+        source_documents_BS: Tensor | None = None,
+        state: State | None = None,
+    ) -> Tensor:
+        """Vectors after the decoder, (B, T, D). A token sees the part of the source that has its document's number.
+
+        state: what was written before; the source is taken from it once it holds one.
+        """
+
+    def forward(
+        self,
+        ids_BT: Tensor,
+        *,
+        source_BS: Tensor,
+        documents_BT: Tensor | None = None,
+        source_documents_BS: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of the token after each, (B, T, V)."""
+        source_BSD = self.encode(source_BS, documents_BS=source_documents_BS)
+        return self.logits(
+            self.hidden(ids_BT, source_BSD=source_BSD, documents_BT=documents_BT, source_documents_BS=source_documents_BS)
+        )
+
+    @abstractmethod
+    def new_state(self, batch: int, capacity: int) -> State:
+        """An empty memory of what is written, and of the source's keys and values."""

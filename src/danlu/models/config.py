@@ -38,6 +38,14 @@ class ModelConfig(Named):
     fixed: ClassVar[dict[str, Collection[Any]]] = {}
     """Fields that change results, with the only values computed here; the first is what is written."""
 
+    sizes: ClassVar[dict[str, str]] = {
+        "width": "hidden_size", "inner": "intermediate_size", "layers": "num_hidden_layers", "heads": "num_attention_heads",
+        "context": "max_position_embeddings",
+    }  # fmt: skip
+    """What the family calls the sizes that a budget decides; one that it lacks is left out."""
+    ties: ClassVar[bool] = False
+    """Whether a new model of the family shares the embedding with its head."""
+
     vocab_size: int = 4096
     """Tokens the model knows; pre-training sets it to the tokenizer's size."""
     tie_word_embeddings: bool = True
@@ -50,6 +58,12 @@ class ModelConfig(Named):
     """Token or tokens that end an answer."""
     pad_token_id: int | None = None
     """Token that fills short rows."""
+
+    @classmethod
+    def sized(cls, *, width: int, inner: int, layers: int, heads: int, context: int) -> dict[str, Any]:
+        """Settings of a new model with the sizes that a budget chose; a family with further sizes derives them here."""
+        chosen = {"width": width, "inner": inner, "layers": layers, "heads": heads, "context": context}
+        return {setting: chosen[size] for size, setting in cls.sizes.items()}
 
     @property
     @abstractmethod

@@ -152,8 +152,15 @@ class Decoder(CausalLM):
     def block(config: Any) -> nn.Module:
         """One layer of this family."""
 
-    def hidden(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None, state: State | None = None) -> Tensor:
-        sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT)
+    def hidden(
+        self,
+        ids_BT: Tensor,
+        *,
+        documents_BT: Tensor | None = None,
+        prefix_BT: Tensor | None = None,
+        state: State | None = None,
+    ) -> Tensor:
+        sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
         rope = self.rope(sight, ids_BT)
         x = self.model.embed_tokens(ids_BT)
         for index, layer in enumerate(self.model.layers):
@@ -180,7 +187,7 @@ class Decoder(CausalLM):
     def make_state(self, kind: type[State], batch: int, capacity: int) -> State:
         """A memory of the given kind, with this model's sizes."""
         config = self.config
-        return kind(
+        return kind.full(
             config.depth, batch, config.key_heads, config.head_width,
             capacity=capacity, dtype=self.activation_dtype, device=self.embedding.device,
         )  # fmt: skip

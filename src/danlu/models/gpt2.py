@@ -82,6 +82,10 @@ class GPT2(CausalLM):
     class Config(ModelConfig):
         hf_type: ClassVar[str] = "gpt2"
         hf_class: ClassVar[str] = "GPT2LMHeadModel"
+        sizes: ClassVar[dict[str, str]] = {
+            "width": "n_embd", "inner": "n_inner", "layers": "n_layer", "heads": "n_head", "context": "n_positions",
+        }  # fmt: skip
+        ties: ClassVar[bool] = True
         required: ClassVar[tuple[str, ...]] = ("vocab_size", "n_embd", "n_layer", "n_head", "n_positions")
         fixed: ClassVar[dict[str, Any]] = {
             "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
@@ -139,8 +143,15 @@ class GPT2(CausalLM):
             self.lm_head = Linear(config.n_embd, config.vocab_size)
         self.initialise(seed)
 
-    def hidden(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None, state: State | None = None) -> Tensor:
-        sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT)
+    def hidden(
+        self,
+        ids_BT: Tensor,
+        *,
+        documents_BT: Tensor | None = None,
+        prefix_BT: Tensor | None = None,
+        state: State | None = None,
+    ) -> Tensor:
+        sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
         end = sight.start + sight.tokens
         if end > self.config.n_positions:
             raise ValueError(f"{end} tokens in a row, but this model has {self.config.n_positions} positions")
@@ -165,7 +176,7 @@ class GPT2(CausalLM):
 
     def new_state(self, batch: int, capacity: int) -> State:
         config = self.config
-        return State(
+        return State.full(
             config.n_layer, batch, config.n_head, config.n_embd // config.n_head,
             capacity=capacity, dtype=self.activation_dtype, device=self.embedding.device,
         )  # fmt: skip

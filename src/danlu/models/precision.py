@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from danlu.models.base import CausalLM
+from danlu.models.base import LanguageModel
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def mixed(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
 
     Works on a wrapped model too: it looks for the language models inside.
     """
-    models = [part for part in model.modules() if isinstance(part, CausalLM)]
+    models = [part for part in model.modules() if isinstance(part, LanguageModel)]
     before = [part.compute_dtype for part in models]
     try:
         for part in models:

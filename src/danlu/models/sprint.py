@@ -116,8 +116,15 @@ class Sprint(Decoder):
     def trunk(cls, config: Any) -> nn.Module:
         return Trunk(config)
 
-    def hidden(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None, state: State | None = None) -> Tensor:
-        sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT)
+    def hidden(
+        self,
+        ids_BT: Tensor,
+        *,
+        documents_BT: Tensor | None = None,
+        prefix_BT: Tensor | None = None,
+        state: State | None = None,
+    ) -> Tensor:
+        sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
         rope = self.rope(sight, ids_BT)
         x = self.model.embed_tokens(ids_BT)
         if self.config.bigram_rows:

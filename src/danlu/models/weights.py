@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from danlu.core.errors import DamagedWeights, NotAnArtifact, TokenizerMismatch, UnknownName, UnsupportedModel
 from danlu.core.files import write_text, writing
 from danlu.models import MODELS
-from danlu.models.base import CausalLM
+from danlu.models.base import LanguageModel
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = {
@@ -27,7 +27,7 @@ _DTYPES = {
 _SHARD_BYTES = 5_000_000_000
 
 
-def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> CausalLM:
+def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> LanguageModel:
     """The model in a folder, in `dtype`, ready to use and on the processor.
 
     Raises NotAnArtifact (no config.json), UnsupportedModel (something no family here computes), DamagedWeights (every
@@ -39,7 +39,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> CausalLM:
     config = family.from_hf(found)
     _check_tokenizer(folder, config.vocab_size)
     with torch.device("meta"):
-        model: CausalLM = family(config)
+        model: LanguageModel = family(config)
     files = _weight_files(folder)
     on_disk = _entries(folder, files)
     places = _match(folder, model, on_disk)
@@ -53,7 +53,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> CausalLM:
     return model.eval()
 
 
-def save_model(model: CausalLM, folder: Path, shard_bytes: int = _SHARD_BYTES) -> None:
+def save_model(model: LanguageModel, folder: Path, shard_bytes: int = _SHARD_BYTES) -> None:
     """Write config.json, generation_config.json and the weights in their own dtype, as transformers would."""
     folder = Path(folder)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -90,11 +90,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def family_of(found: dict[str, Any], folder: Path) -> type[CausalLM]:
+def family_of(found: dict[str, Any], folder: Path) -> type[LanguageModel]:
     """The family that computes a config.json; `danlu_x` is our own family x."""
     hf_type = str(found.get("model_type"))
     try:
-        family: type[CausalLM] = MODELS[hf_type.removeprefix("danlu_")]
+        family: type[LanguageModel] = MODELS[hf_type.removeprefix("danlu_")]
     except UnknownName as unknown:
         raise UnsupportedModel(f"{folder}: model_type {hf_type!r}: {unknown}") from None
     if family.Config.hf_type != hf_type:
@@ -161,7 +161,7 @@ def _entries(folder: Path, files: list[Path]) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def _match(folder: Path, model: CausalLM, on_disk: dict[str, dict[str, Any]]) -> dict[str, str]:
+def _match(folder: Path, model: LanguageModel, on_disk: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Name on disk -> name in the model. Raises DamagedWeights listing all that does not fit."""
     wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     places = {name: model.name_here(name) for name in on_disk}

@@ -1,73 +1,163 @@
-"""What decoding remembers: the keys and values of every token so far, in buffers that are filled in place.
+"""What a model remembers of the tokens it has read, so that the next one costs little.
 
-B rows, G key heads, S tokens in reach, T new tokens, K head width.
+A State is a list of layers' memories, each of its own kind: keys and values of everything (`LayerState`), of a window
+(`WindowState`), or a fixed number of channels (`RecurrentState`). B rows, G key heads, S tokens in reach, T new tokens,
+K head width.
 """
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
 
 
-class LayerState:
+class Memory(ABC):
+    """One layer's memory."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Every buffer by attribute name; the first axis of each is the row."""
+
+    def crop(self, length: int, held: int) -> None:
+        """Forget the tokens from `length` on, of `held`. Raises ValueError where that cannot be undone."""
+        if length != held:
+            raise ValueError(f"{type(self).__name__} cannot go back to {length} of {held} tokens: it keeps no history")
+
+    def reorder(self, rows: Tensor) -> None:
+        """Keep the given rows (B',) in the given order; a row may repeat."""
+        for name, tensor in self.tensors().items():
+            setattr(self, name, tensor[rows])
+
+
+class LayerState(Memory):
     """Keys and values of one layer; room for more than is filled."""
 
-    def __init__(self, batch: int, heads: int, capacity: int, head_width: int, dtype: torch.dtype, device: torch.device):
+    def __init__(self, batch: int, heads: int, capacity: int, head_width: int, dtype: torch.dtype, device: torch.device | str,
+                 value_width: int | None = None):  # fmt: skip
         self.keys = torch.empty(batch, heads, capacity, head_width, dtype=dtype, device=device)
-        self.values = torch.empty_like(self.keys)
+        self.values = torch.empty(batch, heads, capacity, value_width or head_width, dtype=dtype, device=device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"keys": self.keys, "values": self.values}
+
+    @property
+    def capacity(self) -> int:
+        """Tokens it has room for before it grows (it doubles)."""
+        return self.keys.size(2)
 
     def append(self, length: int, k_BGTK: Tensor, v_BGTK: Tensor) -> tuple[Tensor, Tensor]:
         """Write the new ones behind `length` and return all so far, (B, G, length + T, K), as views."""
         end = length + k_BGTK.size(2)
-        if end > self.keys.size(2):
-            self._grow(max(end, 2 * self.keys.size(2)))
+        if end > self.capacity:
+            self._grow(max(end, 2 * self.capacity))
         self.keys[:, :, length:end] = k_BGTK
         self.values[:, :, length:end] = v_BGTK
         return self.keys[:, :, :end], self.values[:, :, :end]
 
+    def crop(self, length: int, held: int) -> None:
+        """Nothing to do: what lies behind `length` is written over."""
+
     def _grow(self, capacity: int) -> None:
-        for name in ("keys", "values"):
-            old = getattr(self, name)
+        for name, old in self.tensors().items():
             new = old.new_empty(old.size(0), old.size(1), capacity, old.size(3))
             new[:, :, : old.size(2)] = old
             setattr(self, name, new)
 
 
+class WindowState(Memory):
+    """The latest keys and values of one layer, and those of the first `sinks` tokens: memory does not grow with the text.
+
+    The buffers hold two windows; when they are full, the latest window moves to the front.
+    """
+
+    def __init__(self, batch: int, heads: int, window: int, head_width: int, dtype: torch.dtype, device: torch.device | str,
+                 sinks: int = 0):  # fmt: skip
+        self.window, self.sinks, self.filled = window, sinks, 0
+        self.keys = torch.empty(batch, heads, sinks + 2 * window, head_width, dtype=dtype, device=device)
+        self.values = torch.empty_like(self.keys)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"keys": self.keys, "values": self.values}
+
+    def append(self, length: int, k_BGTK: Tensor, v_BGTK: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the new ones and return those that any of them sees, (B, G, S, K): the sinks, then the latest."""
+        new = k_BGTK.size(2)
+        if self.filled + new > self.keys.size(2):
+            self._slide(new)
+        end = self.filled + new
+        self.keys[:, :, self.filled : end], self.values[:, :, self.filled : end] = k_BGTK, v_BGTK
+        self.filled = end
+        begin = end - (self.window - 1 + new)
+        return self._sight(self.keys, begin, end), self._sight(self.values, begin, end)
+
+    def crop(self, length: int, held: int) -> None:
+        """Forget the latest, as long as a whole window is left. Raises ValueError where it has slid away."""
+        left = self.filled - (held - length)
+        if left < min(length, self.sinks + self.window - 1):
+            raise ValueError(f"cannot go back to {length} of {held} tokens: a window of {self.window} no longer reaches so far")
+        self.filled = left
+
+    def _sight(self, buffer: Tensor, begin: int, end: int) -> Tensor:
+        if begin <= self.sinks:
+            return buffer[:, :, :end]
+        return torch.cat([buffer[:, :, : self.sinks], buffer[:, :, begin:end]], 2) if self.sinks else buffer[:, :, begin:end]
+
+    def _slide(self, new: int) -> None:
+        """Keep the sinks and the latest window - 1, with room for `new` and a window more."""
+        sinks = min(self.sinks, self.filled)
+        begin = max(self.filled - (self.window - 1), sinks)
+        for name, old in self.tensors().items():
+            kept = torch.cat([old[:, :, :sinks], old[:, :, begin : self.filled]], 2)
+            buffer = old.new_empty(*old.shape[:2], max(old.size(2), kept.size(2) + new + self.window), old.size(3))
+            buffer[:, :, : kept.size(2)] = kept
+            setattr(self, name, buffer)
+        self.filled = sinks + self.filled - begin
+
+
+class RecurrentState(Memory):
+    """A fixed number of channels a row, whatever has been read; a family names the tensors and replaces them as it reads."""
+
+    def __init__(self, **tensors: Tensor):
+        self.names = tuple(tensors)
+        for name, tensor in tensors.items():
+            setattr(self, name, tensor)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in self.names}
+
+
 class State:
-    """The memory of a model that looks back at everything: one LayerState a layer, all of one length.
+    """The memory of a model: one Memory a layer, all of one length.
 
     A model's `hidden(ids, state=state)` appends as many tokens as it is given and moves `length` once, at its end.
     """
 
-    def __init__(
-        self,
-        layers: int,
-        batch: int,
-        heads: int,
-        head_width: int,
-        *,
-        capacity: int,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ):
-        self.layers = [LayerState(batch, heads, capacity, head_width, dtype, torch.device(device)) for _ in range(layers)]
+    def __init__(self, layers: Sequence[Memory]):
+        self.layers = list(layers)
         self.length = 0
 
-    @property
-    def capacity(self) -> int:
-        """Tokens a row can hold before the buffers grow (they double)."""
-        return self.layers[0].keys.size(2)
+    @classmethod
+    def full(cls, layers: int, batch: int, heads: int, head_width: int, *, capacity: int, dtype: torch.dtype = torch.float32,
+             device: torch.device | str = "cpu") -> Self:  # fmt: skip
+        """A memory that keeps everything: `capacity` tokens a row before the buffers grow."""
+        return cls([LayerState(batch, heads, capacity, head_width, dtype, device) for _ in range(layers)])
 
     @property
     def bytes(self) -> int:
         """Memory of the buffers."""
-        return sum(part.nbytes for layer in self.layers for part in (layer.keys, layer.values))
+        return sum(part.nbytes for layer in self.layers for part in layer.tensors().values())
 
     def crop(self, length: int) -> None:
-        """Forget all tokens from `length` on. Raises ValueError for a length that is not there."""
+        """Forget all tokens from `length` on. Raises ValueError for a length that is not there, or cannot be returned to."""
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot crop to {length} tokens: {self.length} are held")
+        for layer in self.layers:
+            layer.crop(length, self.length)
         self.length = length
 
     def reorder(self, rows: Tensor) -> None:
         """Keep the given rows (B',) in the given order; a row may repeat."""
         for layer in self.layers:
-            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+            layer.reorder(rows)

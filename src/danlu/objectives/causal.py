@@ -13,6 +13,9 @@ from danlu.objectives.base import Batch, Objective
 class Causal(Objective):
     """What language models are pre-trained with."""
 
+    kind = "CausalLM"
+    family = "qwen3"
+
     class Config(Named):
         name: Literal["causal"] = "causal"  # type: ignore[assignment]  # narrows
 

@@ -3,16 +3,16 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from danlu.core import files, log
 from danlu.core.artifact import Artifact, check_out, open_artifact, publish, work_folder
-from danlu.core.errors import OutOfMemory, TokenizerMismatch
+from danlu.core.errors import BadSettings, OutOfMemory, TokenizerMismatch
 from danlu.core.machine import cores, memory_bytes
 from danlu.core.settings import Named, Settings, choice, load
 from danlu.core.units import Budget, size
@@ -106,6 +106,18 @@ class Pretrain(Settings):
     overwrite: bool = False
     """Whether to replace a finished output, or drop an unfinished run with other settings."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _family(cls, data: Any) -> Any:
+        """A model that is not named is of the family that the objective is for."""
+        if not isinstance(data, Mapping):
+            return data
+        objective, model = data.get("objective", "causal"), data.get("model", {})
+        named = objective.get("name", "causal") if isinstance(objective, Mapping) else getattr(objective, "name", objective)
+        if named not in OBJECTIVES or not isinstance(model, Mapping) or "name" in model:
+            return data
+        return {**data, "model": {"name": OBJECTIVES[named].family, **model}}
+
 
 @STAGES.register
 def pretrain(config: Pretrain) -> Artifact | None:
@@ -115,6 +127,7 @@ def pretrain(config: Pretrain) -> Artifact | None:
     from danlu.train.signals import stopping
 
     check_out(config.out, config.overwrite)
+    _check_kind(config)
     dataset = open_artifact(config.dataset, "dataset")
     place = Workplace(work_folder(config.out))
     with ExitStack() as stack:
@@ -141,6 +154,23 @@ def pretrain(config: Pretrain) -> Artifact | None:
         with _memory_advice(plan):
             train(run)
         return _publish(config, dataset, place, plan, tokenizer, tokens, run)
+
+
+def _check_kind(config: Pretrain) -> None:
+    """Raise BadSettings where the objective is for models of another kind."""
+    wanted = OBJECTIVES[config.objective.name].kind
+    if wanted in kinds(config.model.name):
+        return
+    fitting = ", ".join(name for name in MODELS.names() if wanted in kinds(name))
+    raise BadSettings(
+        f"--objective.name {config.objective.name} trains a {wanted}, and --model.name {config.model.name} is none. "
+        f"Families that are: {fitting}. Left out, the model is {OBJECTIVES[config.objective.name].family}."
+    )
+
+
+def kinds(family: str) -> set[str]:
+    """The kinds of model that a family is: CausalLM, MaskedLM, Seq2SeqLM."""
+    return {base.__name__ for base in MODELS[family].__mro__}
 
 
 def _identity(config: Pretrain, dataset: Artifact) -> dict[str, Any]:
@@ -206,13 +236,22 @@ def _between(bytes_per_token: dict[int, float], vocab_size: int) -> float:
 
 def _tokenizer(config: Pretrain, place: Workplace, plan: "Plan", world: "World") -> "Tokenizer":
     """The tokenizer given, or one trained here with the vocabulary of the plan."""
+    from danlu.tokenizer.definition import DEFAULT_SPECIAL_TOKENS
     from danlu.tokenizer.tokenizer import Tokenizer
 
+    special = OBJECTIVES[config.objective.name].special_tokens
     if config.tokenizer:
-        return Tokenizer.open(config.tokenizer)
+        given = Tokenizer.open(config.tokenizer)
+        if lacking := [token for token in special if token not in given.special_tokens]:
+            raise TokenizerMismatch(
+                f"--objective.name {config.objective.name} needs the special token(s) {', '.join(lacking)}, and "
+                f"{config.tokenizer} lacks them. Train one with `danlu tokenizer` and --special_tokens, or leave it out."
+            )
+        return given
     folder = place.folder / "tokenizer"
     if world.first and not folder.exists():
-        settings = {"dataset": config.dataset, "out": folder, "vocab_size": plan.vocab_size}
+        settings = {"dataset": config.dataset, "out": folder, "vocab_size": plan.vocab_size,
+                    "special_tokens": [*DEFAULT_SPECIAL_TOKENS, *special]}  # fmt: skip
         STAGES["tokenizer"](load(settings_of("tokenizer"), settings, "danlu tokenizer"))
     world.wait()
     return Tokenizer.open(folder)
@@ -270,17 +309,17 @@ def _assemble(
         save_activations(model)
     if config.compile or plan.compile:
         compile_blocks(model)
-    objective = OBJECTIVES.build(config.objective)
+    objective = OBJECTIVES.build(config.objective, tokenizer)
     parallel = Parallel(model, objective, world, config.parallel, torch.bfloat16 if plan.dtype == "bfloat16" else None)
     optimiser = OPTIMISERS.build(OPTIMISERS[plan.optimiser["name"]].Config(**plan.optimiser), list(model.named_parameters()))
     schedule = SCHEDULES.build(SCHEDULES[plan.schedule["name"]].Config(**plan.schedule))
     train_tokens = tokens["train"]
     assert train_tokens is not None
-    packer = Packer(train_tokens, plan.row_tokens, config.seed)
+    packer = Packer(train_tokens, objective.reads(plan.row_tokens), config.seed)
     by_time = plan.budget.unit == "seconds" and config.steps is None
     return Run(
         parallel=parallel, optimiser=optimiser, schedule=schedule, seed=config.seed, max_norm=config.max_norm,
-        batches=Batches(packer, plan.rows, plan.micro_rows, world.rank, world.size),
+        batches=Batches(packer, objective, plan.rows, plan.micro_rows, world.rank, world.size),
         horizon=Horizon(place.folder / "horizon.json", plan.steps, plan.budget.amount if by_time else None),
         checkpoints=Checkpoints(place.folder / "checkpoints", world, keep=config.watch.save.keep),  # type: ignore[attr-defined]
         guard=Guard(config.guard, place.folder / "guard.json", writes=world.first),

@@ -1,14 +1,14 @@
 """Which rows a step trains on: step s takes the rows [s * R, (s + 1) * R) of the run, however many processes share them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from danlu.core.errors import BadSettings, DatasetTooSmall
-from danlu.data.pack import Packer, Row
-from danlu.objectives.base import Batch
+from danlu.core.seeds import derive
+from danlu.data.pack import Packer
+from danlu.objectives.base import Batch, Objective
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Batches:
     """
 
     packer: Packer
+    objective: Objective
     rows: int
     micro_rows: int
     rank: int = 0
@@ -45,19 +46,14 @@ class Batches:
 
     def step(self, step: int) -> list[Batch]:
         """This process's share of a step, in order."""
-        return [make_batch([self.packer.served(number) for number in part]) for part in self.numbers(step)]
+        return [self.batch(part) for part in self.numbers(step)]
+
+    def batch(self, numbers: np.ndarray) -> Batch:
+        """The rows with these numbers, as the objective wants them: a pure function of the seed and the numbers."""
+        rows = [self.packer.served(int(number)) for number in numbers]
+        return self.objective.batch(rows, [derive(self.packer.seed, "row", int(number)) for number in numbers])
 
     def numbers(self, step: int) -> Iterator[np.ndarray]:
         """Row numbers of each micro-batch."""
         mine = np.array_split(np.arange(step * self.rows, (step + 1) * self.rows), self.size)[self.rank]
         yield from np.array_split(mine, self.micro_batches)
-
-
-def make_batch(rows: Sequence[Row]) -> Batch:
-    """Rows side by side."""
-    return Batch(
-        ids=torch.from_numpy(np.stack([row.ids for row in rows])),
-        targets=torch.from_numpy(np.stack([row.targets for row in rows])),
-        documents=torch.from_numpy(np.stack([row.documents for row in rows])),
-        origin=[row.origin for row in rows],
-    )

@@ -136,7 +136,8 @@ def _of_tokens(tokens: float, corpus: Corpus, pace: Pace, fixed: Fixed) -> list[
 
 def _shapes(corpus: Corpus, fixed: Fixed) -> Iterator[Shape]:
     """Sizes worth trying: what the user fixed, and the grid for the rest."""
-    given, names = fixed.model, _names(fixed.model.get("name", "qwen3"))
+    given, family = fixed.model, MODELS[fixed.model.get("name", "qwen3")].Config
+    names = {size: family.sizes.get(size, "") for size in ("width", "inner", "layers", "heads")}
     vocabularies = [fixed.vocab_size] if fixed.vocab_size else corpus.vocabularies
     for width in [given[names["width"]]] if names["width"] in given else WIDTHS:
         for layers in [given[names["layers"]]] if names["layers"] in given else LAYERS:
@@ -149,7 +150,7 @@ def _shapes(corpus: Corpus, fixed: Fixed) -> Iterator[Shape]:
                     layers=layers,
                     heads=given.get(names["heads"]) or heads(width),
                     vocab=vocab,
-                    tied=given.get("tie_word_embeddings", "n_embd" in names.values()),  # an own head ends about 1 % lower
+                    tied=given.get("tie_word_embeddings", family.ties),  # an own head ends about 1 % lower
                 )
 
 
@@ -173,23 +174,12 @@ def _iterations(fixed: Fixed) -> int:
     return fixed.optimiser.get("iterations", law.ITERATIONS) if fixed.optimiser.get("name", "muon") == "muon" else 0
 
 
-def _names(family: str) -> dict[str, str]:
-    """What a family calls its sizes."""
-    if "hidden_size" in MODELS[family].Config.model_fields:
-        return {"width": "hidden_size", "inner": "intermediate_size", "layers": "num_hidden_layers",
-                "heads": "num_attention_heads", "context": "max_position_embeddings"}  # fmt: skip
-    return {"width": "n_embd", "inner": "n_inner", "layers": "n_layer", "heads": "n_head", "context": "n_positions"}
-
-
 def _plan(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, best: Candidate, found: list[Candidate]) -> Plan:
     shape, family = best.shape, fixed.model.get("name", "qwen3")
-    names = _names(family)
-    sizes = {
-        names["width"]: shape.width, names["inner"]: shape.inner, names["layers"]: shape.layers, names["heads"]: shape.heads,
-        names["context"]: best.row_tokens, "vocab_size": shape.vocab,
-    }  # fmt: skip
-    sizes["tie_word_embeddings"] = shape.tied
-    if "rope_theta" in MODELS[family].Config.model_fields:
+    config = MODELS[family].Config
+    sizes = config.sized(width=shape.width, inner=shape.inner, layers=shape.layers, heads=shape.heads, context=best.row_tokens)
+    sizes |= {"vocab_size": shape.vocab, "tie_word_embeddings": shape.tied}
+    if "rope_theta" in config.model_fields:
         sizes["rope_theta"] = law.rope_theta(best.row_tokens)
     optimiser = {**law.rates(fixed.optimiser.get("name", "muon"), best.steps, shape), **fixed.optimiser}
     if optimiser["name"] == "muon" and pace.matmul_flops["bfloat16"] > 1.2 * pace.matmul_flops["float32"]:

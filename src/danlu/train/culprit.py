@@ -5,13 +5,15 @@ Documents in a row do not see one another, so a document alone gives the loss th
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from danlu.data.tokens import TokenSet
 from danlu.objectives.base import Batch
 from danlu.train.parallel import Parallel
+
+_ALONG_TEXT = ("ids", "targets", "prefix")
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,17 @@ def _losses(parallel: Parallel, batches: list[Batch]) -> list[float]:
 
 def _rows(batch: Batch) -> Iterator[Batch]:
     for row in range(len(batch.ids)):
-        documents = None if batch.documents is None else batch.documents[row : row + 1]
-        yield Batch(batch.ids[row : row + 1], batch.targets[row : row + 1], documents, batch.origin[row : row + 1])
+        yield batch.rows(slice(row, row + 1))
 
 
 def _documents(row: Batch) -> Iterator[tuple[int, Batch]]:
-    begin = 0
-    for document, _, length in row.origin[0].tolist():
-        span = slice(begin, begin + length)
-        yield document, Batch(row.ids[:, span], row.targets[:, span], None, [row.origin[0][:0]])
-        begin += length
+    """Each document of a row by itself: the columns with its number, of the source too."""
+    assert row.documents is not None
+    for number, (document, _, _) in enumerate(row.origin[0].tolist()):
+        own = {name: part[:, row.documents[0] == number] for name, part in row.tensors().items() if name in _ALONG_TEXT}
+        if row.source is not None and row.source_documents is not None:
+            own["source"] = row.source[:, row.source_documents[0] == number]
+        yield document, replace(row, **own, documents=None, source_documents=None, origin=[row.origin[0][:0]])
 
 
 def _badness(loss: float) -> float:

@@ -31,7 +31,9 @@ class Scored(nn.Module):
         self.objective = objective
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.objective.loss_sum(self.model, batch)
+        loss: Tensor = self.objective.loss_sum(self.model, batch)
+        penalty = self.model.penalty() if self.training else None
+        return loss if penalty is None else loss + penalty * batch.target_count
 
 
 class Parallel:

@@ -9,7 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from danlu.core import log
+from danlu.core.seeds import derive
 from danlu.core.settings import Named
+from danlu.data.pack import Row
 from danlu.train.watchers import WATCHERS
 from danlu.train.watchers.base import StepFacts, Watcher, due
 
@@ -50,9 +52,8 @@ class Heldout(Watcher):
             return
         started = time.monotonic()
         documents = choose(self.tools.heldout, most)
-        batches = run.batches
-        rows = pack(self.tools.heldout, documents, batches.packer.row_tokens, batches.micro_rows * batches.size)
-        nats, targets = score(run, rows)
+        rows = pack(self.tools.heldout, documents, run.batches.packer.row_tokens)
+        nats, targets = score(run, batches(run, rows))
         size = int(self.tools.heldout.text_bytes[documents].sum())
         figures = {"step": run.step, "tokens": run.done.tokens, "loss": nats / targets,
                    "bits_per_byte": nats / math.log(2) / max(size, 1),
@@ -71,27 +72,37 @@ def choose(tokens: "TokenSet", most: int) -> np.ndarray:
     return np.sort(order[: max(count, 1)])
 
 
-def pack(tokens: "TokenSet", documents: np.ndarray, row_tokens: int, rows: int) -> Iterator["Batch"]:
-    """Documents end to end in batches of `rows` rows; what the last rows lack has no label (-100)."""
-    import torch
-
-    from danlu.objectives.base import Batch
-
-    room = rows * row_tokens
+def pack(tokens: "TokenSet", documents: np.ndarray, row_tokens: int) -> Iterator[Row]:
+    """Documents end to end in rows; what the last row lacks is filling: no label (-100), a document of its own."""
     stored = [tokens.document(int(document)) for document in documents]
     columns = [
         np.concatenate([part[:-1] for part in stored]).astype(np.int64),
         np.concatenate([part[1:] for part in stored]).astype(np.int64),
         np.repeat(np.arange(len(stored)), [max(len(part) - 1, 0) for part in stored]).astype(np.int32),
     ]
-    for start in range(0, len(columns[0]), room):
-        blank = np.full(room, -100, np.int64), np.zeros(room, np.int64), np.full(room, len(stored), np.int32)
-        targets, ids, numbers = blank
-        for into, column in zip((ids, targets, numbers), columns):
-            part = column[start : start + room]
+    for start in range(0, len(columns[0]), row_tokens):
+        ids, targets = np.zeros(row_tokens, np.int64), np.full(row_tokens, -100, np.int64)
+        numbers = np.full(row_tokens, len(stored), np.int32)
+        for into, column in zip((ids, targets, numbers), columns, strict=True):
+            part = column[start : start + row_tokens]
             into[: len(part)] = part
-        shape = (rows, row_tokens)
-        yield Batch(*(torch.from_numpy(part.reshape(shape)) for part in (ids, targets, numbers)), origin=[])
+        yield Row(ids, targets, numbers - numbers[0], np.zeros((0, 3), np.int64))
+
+
+def batches(run: "Run", rows: Iterator[Row]) -> Iterator["Batch"]:
+    """This process's rows as the objective wants them, with the same randomness at each measurement; as many in each process."""
+    made, world = run.batches, run.world
+    held = list(rows)
+    held += [blank(held[-1])] * (-len(held) % world.size)
+    mine = list(enumerate(held))[world.rank :: world.size]
+    for start in range(0, len(mine), made.micro_rows):
+        part = mine[start : start + made.micro_rows]
+        yield made.objective.batch([row for _, row in part], [derive(0, "heldout", number) for number, _ in part])
+
+
+def blank(row: Row) -> Row:
+    """A row of the same length that asks for nothing."""
+    return Row(np.zeros_like(row.ids), np.full_like(row.targets, -100), np.zeros_like(row.documents), row.origin[:0])
 
 
 def score(run: "Run", batches: Iterator["Batch"]) -> tuple[float, float]:
@@ -103,16 +114,8 @@ def score(run: "Run", batches: Iterator["Batch"]) -> tuple[float, float]:
     model.eval()
     with torch.no_grad():
         for batch in batches:
-            mine = _share(batch, run.world.rank, run.world.size)
-            nats += float(run.parallel.loss_sum(mine))
-            targets += mine.target_count
+            nats += float(run.parallel.loss_sum(batch))
+            targets += batch.target_count
     model.train()
     nats, targets = run.world.sum([nats, targets])
     return nats, targets
-
-
-def _share(batch: "Batch", rank: int, size: int) -> "Batch":
-    from danlu.objectives.base import Batch
-
-    assert batch.documents is not None
-    return Batch(*(part.tensor_split(size)[rank] for part in (batch.ids, batch.targets, batch.documents)), origin=[])

@@ -1,0 +1,1 @@
+"""What each family is compared on: one file a family."""

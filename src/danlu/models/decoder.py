@@ -17,7 +17,7 @@ from danlu.nn.mlp import SwiGLU
 from danlu.nn.norm import RMSNorm
 from danlu.nn.rope import turns
 from danlu.nn.self_attention import SelfAttention
-from danlu.nn.state import LayerState, State
+from danlu.nn.state import KeyMemory, LayerState, State, WindowState
 
 
 class DecoderConfig(ModelConfig):
@@ -72,6 +72,11 @@ class DecoderConfig(ModelConfig):
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
+    def windows(self) -> tuple[int | None, ...]:
+        """What each layer looks through: only tokens less than so many places away; None: all before."""
+        return (None,) * self.num_hidden_layers
+
+    @property
     def width(self) -> int:
         return self.hidden_size
 
@@ -117,7 +122,7 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = mlp
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], sight: Sight, state: LayerState | None = None) -> Tensor:
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], sight: Sight, state: KeyMemory | None = None) -> Tensor:
         x = x + self.self_attn(x, self.input_layernorm, rope, sight, state)
         return x + self.mlp(x, self.post_attention_layernorm)
 
@@ -161,10 +166,11 @@ class Decoder(CausalLM):
         state: State | None = None,
     ) -> Tensor:
         sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
+        sights = {window: sight.within(window) for window in set(self.config.windows)}
         rope = self.rope(sight, ids_BT)
         x = self.model.embed_tokens(ids_BT)
-        for index, layer in enumerate(self.model.layers):
-            x = layer(x, rope, sight, state.layers[index] if state else None)
+        for index, (layer, window) in enumerate(zip(self.model.layers, self.config.windows, strict=True)):
+            x = layer(x, rope, sights[window], state.layers[index] if state else None)
         if state:
             state.length += ids_BT.size(1)
         return self.model.norm(x)
@@ -185,12 +191,14 @@ class Decoder(CausalLM):
         return self.make_state(State, batch, capacity)
 
     def make_state(self, kind: type[State], batch: int, capacity: int) -> State:
-        """A memory of the given kind, with this model's sizes."""
-        config = self.config
-        return kind.full(
-            config.depth, batch, config.key_heads, config.head_width,
-            capacity=capacity, dtype=self.activation_dtype, device=self.embedding.device,
-        )  # fmt: skip
+        """A memory of the given kind: a layer with a window keeps that window alone."""
+        config, where = self.config, (self.activation_dtype, self.embedding.device)
+        sizes = (batch, config.key_heads)
+        return kind([
+            LayerState(*sizes, capacity, config.head_width, *where) if window is None
+            else WindowState(*sizes, window, config.head_width, *where)
+            for window in config.windows
+        ])  # fmt: skip
 
     @classmethod
     def tiny(cls, **changes: Any) -> Self:

@@ -11,7 +11,7 @@ from danlu.nn.mask import Sight
 from danlu.nn.norm import RMSNorm
 from danlu.nn.project import project
 from danlu.nn.rope import norm_rotate
-from danlu.nn.state import LayerState
+from danlu.nn.state import KeyMemory
 
 
 class SelfAttention(nn.Module):
@@ -31,7 +31,7 @@ class SelfAttention(nn.Module):
         norm: RMSNorm,
         rope: tuple[Tensor, Tensor],
         sight: Sight,
-        state: LayerState | None = None,
+        state: KeyMemory | None = None,
         bonus: Tensor | None = None,
     ) -> Tensor:
         q, k, v = project(x, norm, self.q_proj, self.k_proj, self.v_proj)

@@ -116,6 +116,10 @@ class WindowState(Memory):
         self.filled = sinks + self.filled - begin
 
 
+KeyMemory = LayerState | WindowState
+"""What attention remembers."""
+
+
 class RecurrentState(Memory):
     """A fixed number of channels a row, whatever has been read; a family names the tensors and replaces them as it reads."""
 

@@ -70,3 +70,17 @@ def test_a_folder_of_artefacts_names_them(tmp_path):
     three_generations(tmp_path)
     with pytest.raises(NotAnArtifact, match="Artefacts in it: dataset, model, tokenizer"):
         lineage.read(tmp_path)
+
+
+def test_what_tells_people_about_an_artefact_does_not_change_its_id(tmp_path):
+    def made(**texts):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for name, text in texts.items():
+            (folder / name.replace("_", ".")).write_text(text)
+        return lineage.identify(lineage.list_outputs(folder))
+
+    first = made(weights_bin="w", README_md="took 5 s", report_html="5 s")
+    assert made(weights_bin="w", README_md="took 9 s", report_html="9 s") == first
+    assert made(weights_bin="v", README_md="took 5 s", report_html="5 s") != first
+    assert made(report_html="5 s") != made(report_html="9 s"), "a report has nothing else"

@@ -18,6 +18,8 @@ from danlu.core.errors import DamagedArtifact, NotAnArtifact
 from danlu.core.machine import describe, version
 
 NAME = "lineage.json"
+DESCRIPTIONS = frozenset({"README.md", "report.html", "report.json"})
+"""Files that tell people about an artefact: they hold times, so they do not count in its id where there is more than them."""
 SCHEMA_VERSION = 1
 
 
@@ -66,8 +68,12 @@ class Lineage(_Record):
 
 
 def identify(outputs: Sequence[Output]) -> str:
-    """The id of an artefact: a hash over its files' names and hashes, 16 hex digits."""
-    text = "".join(f"{output.file}\0{output.sha256}\n" for output in sorted(outputs, key=lambda output: output.file))
+    """The id of an artefact: a hash over the names and hashes of its files, 16 hex digits.
+
+    The same weights have the same id however often their run was interrupted: descriptions are left out.
+    """
+    content = [output for output in outputs if output.file not in DESCRIPTIONS] or outputs
+    text = "".join(f"{output.file}\0{output.sha256}\n" for output in sorted(content, key=lambda output: output.file))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

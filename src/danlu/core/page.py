@@ -24,7 +24,7 @@ td,th{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;v
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}th{background:var(--soft)}
 pre,code{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.85rem}
 pre{background:var(--soft);padding:.7rem;overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}
-figure{margin:1rem 0}figure svg{max-width:100%;height:auto;background:#fff;border-radius:4px}
+figure{margin:1rem 0}figure svg{max-width:100%;height:auto;color:var(--ink)}figure svg text{fill:currentColor}
 figcaption,.small{color:#7a828c;font-size:.85rem}.facts{display:flex;flex-wrap:wrap;gap:.6rem;margin:1rem 0}
 .facts div{background:var(--soft);border-left:3px solid var(--accent);padding:.4rem .8rem}
 .facts b{display:block;font-size:1.15rem}
@@ -77,9 +77,10 @@ class Page:
 
         with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "danlu"}), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's fonts draw the text, not ours
+            _clear_paper(figure)
             buffer = io.StringIO()
             figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-        svg = buffer.getvalue()
+        svg = buffer.getvalue().replace("#000000", "currentColor")  # axes follow the page into the dark
         svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{html.escape(caption)}"', 1)
         self._parts.append(f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>")
 
@@ -92,6 +93,15 @@ class Page:
             + "\n".join(part for part in self._parts if part)
             + "\n</body></html>\n"
         )
+
+
+def _clear_paper(figure: Any) -> None:
+    """Let the page show through: figure, axes and legends have no ground of their own."""
+    grounds = [figure.patch, *(axes.patch for axes in figure.axes)]
+    for legend in (legend for axes in figure.axes if (legend := axes.get_legend()) is not None):
+        grounds.append(legend.get_frame())
+    for ground in grounds:
+        ground.set_alpha(0)
 
 
 def write_report(folder: Path, page: Page, data: Mapping[str, Any]) -> None:

@@ -103,13 +103,13 @@ class Sprint(Decoder):
         """Normalise queries and keys before they meet."""
         value_embeddings: bool = True
         """Every other layer adds a vector looked up by token to its values: memory, hardly any arithmetic."""
-        zero_init: bool = True
+        zero_init: bool = False
         """Matrices that write to the residual stream start at zero."""
-        residual_scalars: bool = True
+        residual_scalars: bool = False
         """Each layer scales the stream and adds a share of the embedding, both learnt."""
         softcap: float | None = Field(15.0, gt=0)
         """Logits stay below this in size; null: no cap."""
-        bigram_rows: int = Field(0, ge=0)
+        bigram_rows: int = Field(16384, ge=0)
         """Rows of a table with a vector for each pair of tokens, added to the embedding; 0: none."""
 
     @classmethod
@@ -125,7 +125,7 @@ class Sprint(Decoder):
         state: State | None = None,
     ) -> Tensor:
         sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
-        rope = self.rope(sight, ids_BT)
+        rope = self.rope(sight, ids_BT, state)
         x = self.model.embed_tokens(ids_BT)
         if self.config.bigram_rows:
             last_B = state.last() if isinstance(state, SprintState) else None

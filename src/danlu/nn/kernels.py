@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from danlu.core import machine
+from danlu.core import log, machine
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = (
@@ -40,8 +40,11 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
         if not path.exists():
             _compile(compiler, flags, path)
         return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
-        return None  # a machine that cannot compile is served by the plain twins
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error).encode()
+        last = said.decode(errors="replace").strip().splitlines()[-1:]
+        log.warn(f"the fused kernels could not be compiled ({' '.join([compiler, *last])}); plain ones do the same, slower")
+        return None
 
 
 def _cache_folder() -> Path:

@@ -1,5 +1,6 @@
 """What a deduplicator is: keys of documents, such that documents which share a key belong together."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -8,7 +9,7 @@ from danlu.data.letters import Array
 from danlu.data.texts import Texts
 
 
-class Dedup:
+class Dedup(ABC):
     """Gives keys; clusters.py joins documents by them, and decide.py chooses the survivor."""
 
     version: ClassVar[int] = 1
@@ -22,14 +23,14 @@ class Dedup:
     def __init__(self, config: Any):
         self.config = config
 
+    @abstractmethod
     def keys(self, texts: Texts) -> Mapping[str, Array]:
         """Columns of uint64 (D,); 0 says the document has no key there and matches nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def columns(self) -> list[str]:
         """The names of those columns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def similarity(self, shared: int) -> float:
         """How alike two documents are that share so many keys, from 0 to 1."""
-        raise NotImplementedError

@@ -3,6 +3,7 @@
 Thresholds are not part of what is measured, so they may change without reading the text again.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -37,7 +38,7 @@ class Rule:
         return self.most
 
 
-class Filter:
+class Filter(ABC):
     """Measures signals and states rules about them."""
 
     version: ClassVar[int] = 1
@@ -53,17 +54,17 @@ class Filter:
     def __init__(self, config: Any):
         self.config = config
 
+    @abstractmethod
     def measure(self, texts: Texts) -> Mapping[str, Array]:
         """Signals of a batch, each float64 (D,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def measure_plain(self, text: str) -> dict[str, float]:
         """The definition: the same signals of one document, in plain Python."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rules(self) -> Sequence[Rule]:
         """What a document must satisfy."""
-        raise NotImplementedError
 
 
 def share(part: Array, whole: Array) -> Array:

@@ -1,13 +1,18 @@
 """What a reader is: documents of one file form from a piece of input."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from danlu.core.settings import Named
-from danlu.data.raw import Bad, Opened, Raw
+from danlu.data.raw import Bad, Opened, Raw, cut
+
+if TYPE_CHECKING:
+    from danlu.data.forms.base import Form
 
 
-class Reader:
+class Reader(ABC):
     """Reads one form of file; what it cannot read it returns as Bad, and goes on."""
 
     extensions: ClassVar[tuple[str, ...]] = ()
@@ -18,16 +23,36 @@ class Reader:
     """Which editors and filters apply: prose, or code."""
     splits: ClassVar[bool] = False
     """Whether a large file may be cut at any line end and its pieces read apart."""
+    records: ClassVar[bool] = False
+    """Whether it reads records with fields, which alone can hold labels."""
 
     class Config(Named):
         """Nothing to set."""
 
-    def __init__(self, config: Any):
-        self.config = config
+    def __init__(self, config: Any, form: "Form | None" = None):
+        self.config, self.form = config, form
 
+    @abstractmethod
     def read(self, opened: Opened, limit: int) -> Iterator[Raw | Bad]:
         """Documents in file order, none longer than `limit` characters. Raises Unreadable where no more can be read."""
-        raise NotImplementedError
+
+    def documents(self, record: Any, line: int, limit: int, size: int) -> Iterator[Raw | Bad]:
+        """The documents of one record of `size` bytes: its text, in parts where it is long; or one whole labelled sample."""
+        try:
+            if self.form is None:
+                text = pick(record, self.config.text)
+            else:
+                text, sample = self.form.take(record)
+        except ValueError as error:
+            yield Bad(line, str(error), size)
+            return
+        if self.form is None:
+            for part in cut([text], limit, line):
+                yield replace(part, licence=licence_of(record))
+        elif len(text) > limit:
+            yield Bad(line, f"a labelled sample of {len(text)} characters is not cut; the limit is {limit}", size)
+        else:
+            yield Raw(text, line, licence=licence_of(record), sample=sample)
 
 
 def pick(record: Any, keys: str) -> str:

@@ -91,6 +91,65 @@ def test_an_index_cannot_reach_outside_its_folder(tmp_path):
         load_model(tmp_path)
 
 
+def test_an_index_that_says_otherwise_than_the_shards_is_refused(tmp_path):
+    save_model(MODELS["qwen3"].tiny(), tmp_path, shard_bytes=6000)
+    path = tmp_path / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    first, second = sorted(set(index["weight_map"].values()))[:2]
+    moved = next(name for name, file in index["weight_map"].items() if file == first)
+    left_out = next(name for name, file in index["weight_map"].items() if file == second)
+    index["weight_map"][moved] = second
+    index["weight_map"]["made.up"] = second
+    del index["weight_map"][left_out]
+    path.write_text(json.dumps(index))
+    with pytest.raises(DamagedWeights) as caught:
+        load_model(tmp_path)
+    assert all(part in str(caught.value) for part in (f"{moved}: said", "made.up: said", "nowhere", f"{left_out}: in {second}"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_counted_and_refused(folder, value):
+    def edit(tensors):
+        tensors["model.norm.weight"][[3, 5]] = value
+
+    change(folder, edit)
+    with pytest.raises(DamagedWeights, match=r"(?s)1 tensor.*model\.norm\.weight: 2 of 24 values"):
+        load_model(folder)
+
+
+def test_weights_too_large_for_the_type_asked_for_are_refused(folder):
+    change(folder, lambda tensors: tensors["model.norm.weight"].fill_(1e6))
+    assert load_model(folder).model.norm.weight.max() == 1e6
+    with pytest.raises(DamagedWeights, match="beyond this type"):
+        load_model(folder, torch.float16)
+
+
+@pytest.mark.parametrize("stored", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_types_are_converted_piece_by_piece(folder, stored, monkeypatch):
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: tensor.to(stored) for name, tensor in tensors.items()}, folder / "model.safetensors")
+    monkeypatch.setattr("danlu.models.weights._BUFFERED", 37)
+    model = load_model(folder)
+    for name, tensor in tensors.items():
+        assert torch.equal(model.get_parameter(name), tensor.to(stored).float()), name
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({"num_attention_heads": 7, "num_key_value_heads": 7}, "refuses a Llama whose 7 heads"),
+        ({"head_dim": 5}, "even head_dim"),
+        ({"vocab_size": -3}, "vocab_size"),
+        ({"intermediate_size": 1e9}, "shape"),
+    ],
+)
+def test_absurd_sizes_are_refused_before_memory_is_taken(folder, fields, named):
+    set_config(folder, **fields)
+    with pytest.raises((UnsupportedModel, DamagedWeights), match=named):
+        load_model(folder)
+
+
 def test_pickles_are_named_but_not_read(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(DamagedWeights, match=r"pytorch_model\.bin may run code"):

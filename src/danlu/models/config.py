@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Collection
 from typing import Any, ClassVar, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from danlu.core.errors import UnsupportedModel
 from danlu.core.settings import Named
@@ -20,6 +20,10 @@ IGNORED = frozenset((
     "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj",
     "task_specific_params", "n_ctx", "max_window_layers", "sliding_window", "gradient_checkpointing", "chunk_size_feed_forward",
     "id2label", "label2id", "problem_type", "is_decoder", "tokenizer_class", "unsloth_version", "unsloth_fixed",
+    "dropout", "dropout_rate", "activation_dropout", "classifier_dropout", "classif_dropout", "encoder_layerdrop",
+    "decoder_layerdrop", "init_std", "initializer_factor", "num_labels", "_num_labels", "output_past",
+    "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids", "num_beams", "early_stopping", "no_repeat_ngram_size",
+    "length_penalty", "max_length", "min_length", "prefix",  # how another tool draws an answer
 ))  # fmt: skip
 """Fields of config.json that change no logit of the families here."""
 
@@ -38,6 +42,9 @@ class ModelConfig(Named):
     fixed: ClassVar[dict[str, Collection[Any]]] = {}
     """Fields that change results, with the only values computed here; the first is what is written."""
 
+    harmless: ClassVar[Collection[str]] = ()
+    """Fields that change no result in this family, beside those of IGNORED."""
+
     sizes: ClassVar[dict[str, str]] = {
         "width": "hidden_size", "inner": "intermediate_size", "layers": "num_hidden_layers", "heads": "num_attention_heads",
         "context": "max_position_embeddings",
@@ -46,7 +53,7 @@ class ModelConfig(Named):
     ties: ClassVar[bool] = False
     """Whether a new model of the family shares the embedding with its head."""
 
-    vocab_size: int = 4096
+    vocab_size: int = Field(4096, gt=0)
     """Tokens the model knows; pre-training sets it to the tokenizer's size."""
     tie_word_embeddings: bool = True
     """One matrix both reads and predicts tokens."""
@@ -95,7 +102,7 @@ class ModelConfig(Named):
             if key in cls.fixed:
                 if not _allowed(value, cls.fixed[key]):
                     wrong.append(f"{key}: {value!r} (computed here: {', '.join(map(repr, cls.fixed[key]))})")
-            elif key not in known and key not in IGNORED:
+            elif key not in known and key not in IGNORED and key not in cls.harmless:
                 wrong.append(f"{key}: {value!r} (no such field in {cls.hf_type})")
         if wrong:
             raise UnsupportedModel(_refusal(cls.hf_type, wrong))
@@ -116,6 +123,16 @@ class ModelConfig(Named):
         own = self.model_dump(mode="json", exclude={"name"})
         fixed = {key: next(iter(values)) for key, values in self.fixed.items()}
         return {"architectures": [self.hf_class], "model_type": self.hf_type, **fixed, **own}
+
+
+class Seq2SeqConfig(ModelConfig):
+    """Settings that every encoder-decoder has."""
+
+    fixed: ClassVar[dict[str, Collection[Any]]] = {"is_encoder_decoder": (True,)}
+
+    decoder_start_token_id: int | None = None
+    """Token that opens what the decoder writes; pre-training sets it to the tokenizer's."""
+
 
 
 def _allowed(value: Any, values: Collection[Any]) -> bool:

@@ -25,6 +25,7 @@ _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
 }  # fmt: skip
 _SHARD_BYTES = 5_000_000_000
+_BUFFERED = 1 << 22  # values converted at a time
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> LanguageModel:
@@ -42,14 +43,23 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> LanguageMode
         model: LanguageModel = family(config)
     files = _weight_files(folder)
     on_disk = _entries(folder, files)
+    _check_index(folder, on_disk)
     places = _match(folder, model, on_disk)
     filled: set[str] = set()
+    sick = []
     for name, here in places.items():
         tensor = _read(on_disk[name], dtype)
+        if not tensor.isfinite().all():
+            sick.append(f"{name}: {int((~tensor.isfinite()).sum()):,} of {tensor.numel():,} values")
         if here in filled and not torch.equal(model.get_parameter(here), tensor):
             raise DamagedWeights(f"{folder}: {name} differs from {here}, but config.json ties the two.")
         _place(model, here, tensor)
         filled.add(here)
+    if sick:
+        raise DamagedWeights("\n  ".join([
+            f"{folder}: {len(sick)} tensor(s) hold values that are no numbers in {str(dtype).removeprefix('torch.')}:", *sick,
+            "The run that wrote them exploded, or their range is beyond this type. Go back to an earlier checkpoint.",
+        ]))  # fmt: skip
     return model.eval()
 
 
@@ -161,6 +171,20 @@ def _entries(folder: Path, files: list[Path]) -> dict[str, dict[str, Any]]:
     return entries
 
 
+def _check_index(folder: Path, on_disk: dict[str, dict[str, Any]]) -> None:
+    """Raise DamagedWeights where the index of a model in shards does not say what the shards hold."""
+    if (folder / _ONE).is_file():
+        return
+    said = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"]
+    held = {name: entry["path"].name for name, entry in on_disk.items()}
+    wrong = [
+        f"{name}: said to be in {said[name]}, found {held.get(name, 'nowhere')}" for name in said if held.get(name) != said[name]
+    ]
+    wrong += [f"{name}: in {held[name]}, not in the index" for name in held if name not in said]
+    if wrong:
+        raise DamagedWeights("\n  ".join([f"{folder}: {_INDEX} does not fit the shards; copy the model again:", *wrong]))
+
+
 def _match(folder: Path, model: LanguageModel, on_disk: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Name on disk -> name in the model. Raises DamagedWeights listing all that does not fit."""
     wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -181,11 +205,19 @@ def _match(folder: Path, model: LanguageModel, on_disk: dict[str, dict[str, Any]
 
 
 def _read(entry: dict[str, Any], dtype: torch.dtype) -> Tensor:
-    tensor = torch.empty(entry["shape"], dtype=_DTYPES[entry["dtype"]])
+    """A tensor in its final type; where that is another than on disk, through a small buffer."""
+    tensor, stored = torch.empty(entry["shape"], dtype=dtype), _DTYPES[entry["dtype"]]
+    flat = tensor.view(-1)
     with open(entry["path"], "rb") as file:
         file.seek(entry["start"])
-        file.readinto(memoryview(tensor.view(-1).view(torch.uint8).numpy()))
-    return tensor.to(dtype)
+        if stored == dtype:
+            file.readinto(memoryview(flat.view(torch.uint8).numpy()))
+            return tensor
+        for start in range(0, flat.numel(), _BUFFERED):
+            piece = torch.empty(min(_BUFFERED, flat.numel() - start), dtype=stored)
+            file.readinto(memoryview(piece.view(torch.uint8).numpy()))
+            flat[start : start + len(piece)] = piece
+    return tensor
 
 
 def _place(model: nn.Module, name: str, tensor: Tensor) -> None:

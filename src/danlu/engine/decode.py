@@ -25,7 +25,7 @@ class ModelDecoder:
     def __init__(self, model: CausalLM, capacity: int):
         self.model, self.length = model, 0
         self._state = model.new_state(1, capacity)
-        self._device = model.output_weight.device
+        self._device = model.device
 
     @torch.inference_mode()
     def read(self, ids: np.ndarray) -> np.ndarray:

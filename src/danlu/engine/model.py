@@ -37,7 +37,7 @@ def load(path: Path | str, device: str | None = None) -> "Model":
         )
     tokenizer = Tokenizer.open(path)
     model = load_model(path).eval()
-    check_vocabulary(path, model.output_weight.size(0), tokenizer.vocab_size)
+    check_vocabulary(path, model.vocab_size, tokenizer.vocab_size)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Model(model.to(place), tokenizer, path, _ends(path, tokenizer))
 
@@ -106,5 +106,5 @@ class Model:
     @torch.inference_mode()
     def logits(self, ids: Sequence[Sequence[int]] | np.ndarray | Tensor) -> Tensor:
         """Logits of every next token: ids (B, T) to float32 (B, T, V), on the processor."""
-        ids_BT = torch.as_tensor(ids, dtype=torch.int64, device=self.model.output_weight.device)
+        ids_BT = torch.as_tensor(ids, dtype=torch.int64, device=self.model.device)
         return self.model(ids_BT).float().cpu()

@@ -84,7 +84,7 @@ def surprise(model: Model, ids: Sequence[int], window: int | None = None, stride
     nothing to go by and counts as one of V equally likely. Raises BadInput for windows that the model has no room for.
     """
     window, stride = window_and_stride(model, window, stride)
-    begin, size = model.tokenizer.bos_id, model.model.output_weight.size(0)
+    begin, size = model.tokenizer.bos_id, model.model.vocab_size
     line = np.array([*([] if begin is None else [begin]), *ids], np.int64)
     found = Surprise(np.full(len(ids), math.log(size)), np.zeros(window), np.zeros(window, np.int64))
     first = len(ids) - (len(line) - 1)  # index in `ids` of the first token that is foreseen
@@ -106,7 +106,7 @@ def surprise(model: Model, ids: Sequence[int], window: int | None = None, stride
 @torch.inference_mode()
 def _nats(model: Model, line_RW1: np.ndarray) -> np.ndarray:
     """Rows of W + 1 tokens to the surprise of the last W of each, float64 (R, W)."""
-    line = torch.from_numpy(line_RW1).to(model.model.output_weight.device)
+    line = torch.from_numpy(line_RW1).to(model.model.device)
     logits = model.model(line[:, :-1]).float()
     return (
         F.cross_entropy(logits.flatten(0, 1), line[:, 1:].flatten(), reduction="none").view(len(line), -1).double().cpu().numpy()

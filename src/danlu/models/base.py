@@ -24,6 +24,8 @@ class LanguageModel(nn.Module):
     """
 
     Config: ClassVar[type[ModelConfig]]
+    counted: ClassVar[bool] = False
+    """Whether the family is counted from text in one pass (train/count.py) and has nothing that gradients could move."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -40,6 +42,16 @@ class LanguageModel(nn.Module):
         """The matrix whose product with a hidden vector is the logits, (V, D)."""
         head = getattr(self, "lm_head", None)
         return self.embedding if head is None else head.weight
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that it gives logits for."""
+        return self.output_weight.size(0)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.output_weight.device
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden vectors (..., D) to logits (..., V)."""

@@ -80,3 +80,12 @@ def test_a_recurrent_state_reorders_rows_and_cannot_go_back():
     state.crop(4)
     with pytest.raises(ValueError, match="keeps no history"):
         state.crop(3)
+
+
+def test_all_layers_go_back_or_none():
+    state = State([WindowState(1, 1, 4, 2, torch.float32, "cpu"), RecurrentState(carry=torch.zeros(1, 3))])
+    state.layers[0].append(0, torch.zeros(1, 1, 6, 2), torch.zeros(1, 1, 6, 2))
+    state.length = 6
+    with pytest.raises(ValueError, match="keeps no history"):
+        state.crop(5)
+    assert state.length == state.layers[0].filled == 6

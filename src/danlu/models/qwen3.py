@@ -1,12 +1,13 @@
-"""Qwen3, dense (Yang et al. 2025, arXiv:2505.09388): Llama's block with normalised queries and keys. The default family.
+"""Qwen3, dense (Yang et al. 2025, arXiv:2505.09388): Qwen2's block with normalised queries and keys in place of biases.
 
-Leaves out sliding windows and long-context rescaling.
+The default family. The norm over each head (arXiv:2010.04245) keeps scores small however the matrices grow.
 """
 
 from typing import Any, ClassVar, Literal
 
 from danlu.models import MODELS
-from danlu.models.decoder import Block, Decoder, DecoderConfig, swiglu
+from danlu.models.decoder import Block, Decoder, swiglu
+from danlu.models.windows import WindowedConfig
 from danlu.nn.self_attention import QKNormAttention
 
 
@@ -14,20 +15,15 @@ from danlu.nn.self_attention import QKNormAttention
 class Qwen3(Decoder):
     """Loads and writes Qwen3ForCausalLM folders."""
 
-    class Config(DecoderConfig):
+    class Config(WindowedConfig):
         hf_type: ClassVar[str] = "qwen3"
         hf_class: ClassVar[str] = "Qwen3ForCausalLM"
-        absent: ClassVar[dict[str, Any]] = {"tie_word_embeddings": False, "head_dim": 128, "max_position_embeddings": 32768}
-        fixed: ClassVar[dict[str, Any]] = {
-            **DecoderConfig.fixed,
-            "use_sliding_window": (False, None),
-            "layer_types": ("full_attention", None),
-        }
+        absent: ClassVar[dict[str, Any]] = {
+            **WindowedConfig.absent, "tie_word_embeddings": False, "num_key_value_heads": 32, "head_dim": 128,
+            "max_position_embeddings": 32768,
+        }  # fmt: skip
 
         name: Literal["qwen3"] = "qwen3"  # type: ignore[assignment]  # narrows
-
-        def to_hf(self) -> dict[str, Any]:
-            return {**super().to_hf(), "layer_types": ["full_attention"] * self.num_hidden_layers}
 
     @staticmethod
     def block(config: Config) -> Block:

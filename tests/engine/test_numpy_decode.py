@@ -7,12 +7,15 @@ import torch
 from danlu.engine.decode import ModelDecoder
 from danlu.engine.numpy_decode import NumpyDecoder, prepare
 from danlu.models import MODELS
+from danlu.models.base import CausalLM
 
 IDS = np.arange(19) * 5 % 31
 SHAPES = {
     "grouped": {},
     "one key head": {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 10},
     "as many key heads": {"num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": 14},
+    "interpolated": {"rope_scaling": {"rope_type": "linear", "factor": 3.0}},
+    "scaled scores": {"rope_scaling": {"rope_type": "yarn", "factor": 3.0, "beta_fast": 4.0}},
     "own head": {"tie_word_embeddings": False, "rope_theta": 1e6, "rms_norm_eps": 1e-3},
 }
 
@@ -46,6 +49,15 @@ def test_a_prompt_longer_than_a_piece_is_read_in_pieces(monkeypatch):
     np.testing.assert_allclose(fast.read(IDS), plain.read(IDS), rtol=1e-4, atol=1e-5)
 
 
+def test_frequencies_that_depend_on_the_length_are_those_of_the_room_it_was_given():
+    scaling = {"rope_type": "dynamic", "factor": 2.0}
+    fast, plain, model = decoders("llama", rope_scaling=scaling, max_position_embeddings=7)
+    for start, end in [(0, 7), (7, 8), (8, 19)]:
+        np.testing.assert_allclose(fast.read(IDS[start:end]), plain.read(IDS[start:end]), rtol=1e-4, atol=1e-5)
+    exact, whole = NumpyDecoder(prepare(model), 19), model(torch.from_numpy(IDS)[None])[0, -1].detach().numpy()
+    np.testing.assert_allclose(exact.read(IDS), whole, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("changes", [{"attention_bias": True}, {"mlp_bias": True}])
 def test_a_model_with_parts_that_it_does_not_compute_is_left_to_the_model(changes):
     assert prepare(MODELS["llama"].tiny(**changes)) is None
@@ -56,7 +68,7 @@ def test_other_families_and_types_are_left_to_the_model():
     assert prepare(MODELS["qwen3"].tiny().bfloat16()) is None
 
 
-@pytest.mark.parametrize("family", [name for name in MODELS.names() if MODELS[name].causal])
+@pytest.mark.parametrize("family", [name for name in MODELS.names() if issubclass(MODELS[name], CausalLM)])
 def test_the_plain_decoder_equals_the_whole_forward_for_every_family(family):
     model = MODELS[family].tiny()
     decoder, whole = ModelDecoder(model, 19), model(torch.from_numpy(IDS)[None])[0].detach().numpy()

@@ -168,8 +168,10 @@ def test_a_folder_without_a_model(tmp_path):
     ("fields", "named"),
     [
         ({"hidden_act": "gelu"}, "gelu"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}}, "yarn"),
-        ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}}, "linear"),
+        ({"rope_parameters": {"rope_type": "proportional", "factor": 4.0, "rope_theta": 1e4}}, "proportional"),
+        ({"rope_parameters": None, "rope_scaling": {"type": "linear"}}, "linear needs factor"),
+        ({"rope_scaling": {"type": "yarn", "factor": 2.0, "speed": 3}}, "speed"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_parameters says otherwise"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ({"model_type": "mamba9"}, "mamba9"),
         ({"model_type": "danlu_llama"}, "llama"),

@@ -15,6 +15,7 @@ import torch
 
 from danlu.models.base import CausalLM
 from danlu.models.decoder import DecoderConfig
+from danlu.nn.rope_scaling import scaled
 
 _FAMILIES = ("qwen3", "llama")
 _LARGEST = 200_000_000  # parameters; beyond it memory bandwidth decides, and a second copy of the weights would not be small
@@ -51,7 +52,8 @@ class Prepared:
     groups: int
     width: int
     eps: float
-    theta: float
+    config: DecoderConfig
+    """Says how fast planes turn."""
 
 
 def prepare(model: CausalLM) -> Prepared | None:
@@ -67,7 +69,7 @@ def prepare(model: CausalLM) -> Prepared | None:
     gain = table["model.norm.weight"] * np.float32(config.hidden_size**0.5)
     head = np.ascontiguousarray((weight.detach().numpy() * gain).T)
     return Prepared(table["model.embed_tokens.weight"], layers, head, config.num_attention_heads, config.key_heads,
-                    config.head_width, config.rms_norm_eps, config.rope_theta)  # fmt: skip
+                    config.head_width, config.rms_norm_eps, config)  # fmt: skip
 
 
 def _plain_shape(config: DecoderConfig) -> bool:
@@ -108,7 +110,7 @@ class NumpyDecoder:
         w = weights
         self._keys = np.empty((len(w.layers), w.groups, capacity, w.width), np.float32)
         self._values = np.empty_like(self._keys)
-        self._turns = _turns(capacity, w.width, w.theta)
+        self._turns = _turns(capacity, w.config)
         self._width_eps, self._head_eps = np.float32(w.eps * w.embed.shape[1]), np.float32(w.eps * w.width)
 
     def read(self, ids: np.ndarray) -> np.ndarray:
@@ -160,6 +162,7 @@ def _scaled(x: np.ndarray, eps: np.float32) -> np.ndarray:
     return x / np.sqrt(root, out=root)
 
 
-def _turns(capacity: int, width: int, theta: float) -> np.ndarray:
-    """exp(i angle) for every position and plane, complex64 (capacity, K / 2)."""
-    return np.exp(1j * np.arange(capacity)[:, None] * theta ** (-np.arange(0, width, 2) / width)).astype(np.complex64)
+def _turns(capacity: int, config: DecoderConfig) -> np.ndarray:
+    """exp(i angle) for every position and plane times the attention scale, complex64 (capacity, K / 2)."""
+    found, scale = scaled(config.rope_scaling, config.head_width, config.rope_theta, config.max_position_embeddings, capacity)
+    return (scale * np.exp(1j * np.arange(capacity)[:, None] * found.double().numpy())).astype(np.complex64)

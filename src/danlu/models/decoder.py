@@ -6,16 +6,17 @@ A family says how its block attends (llama.py, qwen3.py). B rows, T tokens, D wi
 from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, arange, nn
 
 from danlu.models.base import CausalLM
 from danlu.models.config import ModelConfig
 from danlu.nn.linear import Embedding, Linear
-from danlu.nn.mask import Sight, positions
+from danlu.nn.mask import Sight, lengths, positions
 from danlu.nn.mlp import SwiGLU
 from danlu.nn.norm import RMSNorm
-from danlu.nn.rope import turns
+from danlu.nn.rope import turns_by
+from danlu.nn.rope_scaling import RopeScaling, scaled
 from danlu.nn.self_attention import SelfAttention
 from danlu.nn.state import KeyMemory, LayerState, State, WindowState
 
@@ -44,6 +45,8 @@ class DecoderConfig(ModelConfig):
     """Most tokens a row is made for."""
     rope_theta: float = Field(10_000.0, gt=0)
     """Base of the rotary wavelengths."""
+    rope_scaling: RopeScaling | None = None
+    """Rotary frequencies for longer texts; null: as they are."""
     rms_norm_eps: float = Field(1e-6, gt=0)
     """Added to the mean square."""
     attention_bias: bool = False
@@ -59,6 +62,8 @@ class DecoderConfig(ModelConfig):
             )
         if self.head_width % 2:
             raise ValueError(f"rotary positions need an even head_dim, not {self.head_width}")
+        if self.rope_scaling:
+            self.rope_scaling.check(self.head_width)
         return self
 
     @property
@@ -86,7 +91,8 @@ class DecoderConfig(ModelConfig):
 
     @property
     def context(self) -> int:
-        return self.max_position_embeddings
+        grown = self.rope_scaling is not None and self.rope_scaling.rope_type == "dynamic"  # its formula wants the trained length
+        return int(self.max_position_embeddings * self.rope_scaling.factor) if grown else self.max_position_embeddings
 
     @property
     def attention_width(self) -> int:
@@ -95,21 +101,63 @@ class DecoderConfig(ModelConfig):
     @classmethod
     def read_rope(cls, found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Rotary settings of transformers 5 (`rope_parameters`) and of earlier ones (`rope_theta`, `rope_scaling`)."""
-        wrong = []
+        wrong, read = [], {}
         for field in ("rope_parameters", "rope_scaling"):
-            rope = dict(found.pop(field, None) or {})
-            found["rope_theta"] = rope.pop("rope_theta", found.get("rope_theta"))
-            kind = rope.pop("rope_type", rope.pop("type", "default"))
-            rope.pop("type", None)
-            if kind != "default" or rope:
-                wrong.append(f"{field}: {dict(rope, rope_type=kind)} (computed here: rope_type 'default')")
-        if found["rope_theta"] is None:
+            if said := found.pop(field, None):
+                try:
+                    theta, read[field] = read_scaling(said)
+                except ValueError as error:
+                    wrong.append(f"{field}: {said} ({error})")
+                else:
+                    found["rope_theta"] = found.get("rope_theta") if theta is None else theta
+        if read:
+            found["rope_scaling"] = read.get("rope_scaling", read.get("rope_parameters"))
+        if len(read) == 2 and read["rope_scaling"] != read["rope_parameters"]:
+            wrong.append("rope_scaling: rope_parameters says otherwise")
+        if found.get("rope_theta", 0) is None:
             del found["rope_theta"]
         return found, wrong
 
     def to_hf(self) -> dict[str, Any]:
+        own = super().to_hf()
+        del own["rope_scaling"]
+        rope = {"rope_type": "default"}
+        if self.rope_scaling:
+            own["rope_scaling"] = rope = self.rope_scaling.model_dump(mode="json", exclude_none=True)
         resolved = {"num_key_value_heads": self.key_heads, "head_dim": self.head_width}
-        return {**super().to_hf(), **resolved, "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta}}
+        return {**own, **resolved, "rope_parameters": {**rope, "rope_theta": self.rope_theta}}
+
+
+def planned(end: int, state: State | None, trained: int) -> int:
+    """Tokens that the text will have, for frequencies that depend on it: what the memory was made for, once and for all.
+
+    Keys in a memory are turned already, so a length that grew with the text would leave them behind. Raises ValueError when
+    a text outgrows its memory beyond the trained length.
+    """
+    if state is None:
+        return end
+    if end > max(state.planned, trained):
+        raise ValueError(
+            f"{end} tokens, but this memory was made for {state.planned} and rotary frequencies here depend on that number: "
+            f"make it with new_state(batch, capacity) of the whole text's length"
+        )
+    return state.planned
+
+
+def read_scaling(said: dict[str, Any]) -> tuple[float | None, RopeScaling | None]:
+    """Base and scaling that a rope dictionary of config.json means. Raises ValueError with the reasons to refuse it."""
+    rope = dict(said)
+    theta, old = rope.pop("rope_theta", None), rope.pop("type", "default")
+    kind = rope.pop("rope_type", old)
+    if rope.get("partial_rotary_factor") == 1.0:
+        del rope["partial_rotary_factor"]
+    if kind == "default" and not rope:
+        return theta, None
+    try:
+        return theta, RopeScaling(**{**rope, "rope_type": "longrope" if kind == "su" else kind})
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, line['loc']))} {line['msg']}".strip() for line in error.errors()]
+        raise ValueError("; ".join(lines)) from None
 
 
 class Block(nn.Module):
@@ -167,7 +215,7 @@ class Decoder(CausalLM):
     ) -> Tensor:
         sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
         sights = {window: sight.within(window) for window in set(self.config.windows)}
-        rope = self.rope(sight, ids_BT)
+        rope = self.rope(sight, ids_BT, state)
         x = self.model.embed_tokens(ids_BT)
         for index, (layer, window) in enumerate(zip(self.model.layers, self.config.windows, strict=True)):
             x = layer(x, rope, sights[window], state.layers[index] if state else None)
@@ -175,13 +223,20 @@ class Decoder(CausalLM):
             state.length += ids_BT.size(1)
         return self.model.norm(x)
 
-    def rope(self, sight: Sight, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+    def rope(self, sight: Sight, ids_BT: Tensor, state: State | None = None) -> tuple[Tensor, Tensor]:
         """Cosine and sine for each token's place in its document, (T, K/2), or (B, T, K/2) where rows differ."""
+        config, end = self.config, sight.start + sight.tokens
+        scaling, length = config.rope_scaling, end
         if sight.mixed_rows is None:
-            at = arange(sight.start, sight.start + sight.tokens, device=ids_BT.device)
+            at = arange(sight.start, end, device=ids_BT.device)
         else:
             at = positions(sight.documents_BT)  # type: ignore[arg-type]  # mixed rows have documents
-        return turns(at, self.config.head_width, self.config.rope_theta)
+        if scaling and scaling.by_length:
+            length = planned(end, state, scaling.trained(config.max_position_embeddings))
+            if sight.mixed_rows is not None:
+                length = lengths(sight.documents_BT)  # type: ignore[arg-type]
+        found = scaled(scaling, config.head_width, config.rope_theta, config.max_position_embeddings, length)
+        return turns_by(at, *found)
 
     @property
     def embedding(self) -> nn.Parameter:
@@ -194,11 +249,13 @@ class Decoder(CausalLM):
         """A memory of the given kind: a layer with a window keeps that window alone."""
         config, where = self.config, (self.activation_dtype, self.embedding.device)
         sizes = (batch, config.key_heads)
-        return kind([
+        state = kind([
             LayerState(*sizes, capacity, config.head_width, *where) if window is None
             else WindowState(*sizes, window, config.head_width, *where)
             for window in config.windows
         ])  # fmt: skip
+        state.planned = capacity
+        return state
 
     @classmethod
     def tiny(cls, **changes: Any) -> Self:

@@ -1,6 +1,7 @@
-"""Llama (Touvron et al. 2023, arXiv:2302.13971): RMSNorm, rotary positions, grouped keys, SwiGLU.
+"""Llama (Touvron et al. 2023, arXiv:2302.13971): RMSNorm, rotary positions, SwiGLU.
 
-Leaves out the long-context rescaling of Llama 3.1 and later.
+Llama 2 (arXiv:2307.09288) adds grouped keys, Llama 3 (arXiv:2407.21783) a wide base, 3.1 and later its own rotary scaling:
+`rope_scaling` with rope_type llama3.
 """
 
 from typing import Any, ClassVar, Literal, Self

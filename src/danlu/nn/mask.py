@@ -57,6 +57,15 @@ def positions(documents_BT: Tensor) -> Tensor:
     return at_T - torch.where(new_BT, at_T, 0).cummax(dim=1).values
 
 
+def lengths(documents_BT: Tensor) -> Tensor:
+    """Tokens of the document that each token belongs to, (B, T) int64.
+
+    >>> lengths(torch.tensor([[4, 4, 7, 7, 7]])).tolist()
+    [[2, 2, 3, 3, 3]]
+    """
+    return positions(documents_BT) + positions(documents_BT.flip(1)).flip(1) + 1
+
+
 @dataclass(frozen=True)
 class Sight:
     """One step's view, made once and shared by the layers that look alike (`within` gives the same view through a window)."""

@@ -1,7 +1,7 @@
 """Rotary position embedding (Su et al. 2021, arXiv:2104.09864), half-split layout as Llama checkpoints use it.
 
-Channel i and channel i + K/2 of a head form one plane, turned by position * theta^(-2i/K). Leaves out the rescalings
-for long contexts.
+Channel i and channel i + K/2 of a head form one plane, turned by position * theta^(-2i/K). Other frequencies, for long
+contexts: rope_scaling.py.
 """
 
 from typing import Any
@@ -20,9 +20,19 @@ def turns(positions: Tensor, head_width: int, theta: float) -> tuple[Tensor, Ten
     >>> cos.shape, cos[0].tolist(), sin[0].tolist()
     (torch.Size([2, 2]), [1.0, 1.0], [0.0, 0.0])
     """
-    frequency = theta ** -(torch.arange(0, head_width, 2, device=positions.device, dtype=torch.float32) / head_width)
-    angle = positions[..., None].float() * frequency
-    return angle.cos(), angle.sin()
+    return turns_by(positions, frequencies(head_width, theta))
+
+
+def frequencies(head_width: int, theta: float | Tensor) -> Tensor:
+    """Radians a token by which each plane turns, (K/2,) float32; a theta of shape (..., 1) gives (..., K/2)."""
+    return 1.0 / theta ** (torch.arange(0, head_width, 2).float() / head_width)
+
+
+def turns_by(positions: Tensor, frequency: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Cosine and sine as `turns`, by given frequencies (K/2,) or (..., K/2) and times an attention scale."""
+    angle = positions[..., None].float() * frequency.to(positions.device)
+    cos, sin = angle.cos(), angle.sin()
+    return (cos, sin) if scale == 1.0 else (cos * scale, sin * scale)
 
 
 def rotate_plain(x_BTHK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -193,14 +193,21 @@ def test_all_reasons_to_refuse_come_together(folder):
         load_model(folder)
 
 
-def test_sliding_windows_are_refused(tmp_path):
+def test_sliding_windows_are_computed_and_contradictions_refused(tmp_path):
     save_model(MODELS["qwen3"].tiny(), tmp_path)
-    set_config(tmp_path, use_sliding_window=True)
-    with pytest.raises(UnsupportedModel, match="use_sliding_window"):
-        load_model(tmp_path)
-    set_config(tmp_path, use_sliding_window=False, layer_types=["full_attention", "sliding_attention"])
-    with pytest.raises(UnsupportedModel, match="layer_types"):
-        load_model(tmp_path)
+    set_config(tmp_path, use_sliding_window=True, sliding_window=3, layer_types=["full_attention", "sliding_attention"])
+    assert load_model(tmp_path).config.windows == (None, 3)
+    set_config(tmp_path, layer_types=None, max_window_layers=0)
+    assert load_model(tmp_path).config.windows == (3, 3)
+    for fields, named in [
+        ({"sliding_window": None}, "use_sliding_window needs a sliding_window"),
+        ({"use_sliding_window": False, "layer_types": ["full_attention", "sliding_attention"]}, "use_sliding_window is off"),
+        ({"layer_types": ["full_attention"]}, "names 1 layers of 2"),
+        ({"layer_types": ["full_attention", "chunked_attention"]}, "chunked_attention"),
+    ]:
+        set_config(tmp_path, **{"use_sliding_window": True, "sliding_window": 3, **fields})
+        with pytest.raises(UnsupportedModel, match=named):
+            load_model(tmp_path)
 
 
 def test_rope_theta_is_read_where_older_files_put_it(folder):

@@ -1,8 +1,8 @@
 """What a model remembers of the tokens it has read, so that the next one costs little.
 
 A State is a list of layers' memories, each of its own kind: keys and values of everything (`LayerState`), of a window
-(`WindowState`), or a fixed number of channels (`RecurrentState`). B rows, G key heads, S tokens in reach, T new tokens,
-K head width.
+(`WindowState`), of what is written beside a source (`CrossState`), or a fixed number of channels (`RecurrentState`). B rows,
+G key heads, S tokens in reach, T new tokens, K head width.
 """
 
 from abc import ABC, abstractmethod
@@ -20,10 +20,14 @@ class Memory(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """Every buffer by attribute name; the first axis of each is the row."""
 
-    def crop(self, length: int, held: int) -> None:
-        """Forget the tokens from `length` on, of `held`. Raises ValueError where that cannot be undone."""
+    def check(self, length: int, held: int) -> None:
+        """Raise ValueError where it cannot go back to `length` tokens of `held`."""
         if length != held:
             raise ValueError(f"{type(self).__name__} cannot go back to {length} of {held} tokens: it keeps no history")
+
+    def crop(self, length: int, held: int) -> None:
+        """Forget the tokens from `length` on, of `held`. Raises ValueError where it cannot."""
+        self.check(length, held)
 
     def reorder(self, rows: Tensor) -> None:
         """Keep the given rows (B',) in the given order; a row may repeat."""
@@ -56,14 +60,28 @@ class LayerState(Memory):
         self.values[:, :, length:end] = v_BGTK
         return self.keys[:, :, :end], self.values[:, :, :end]
 
-    def crop(self, length: int, held: int) -> None:
-        """Nothing to do: what lies behind `length` is written over."""
+    def check(self, length: int, held: int) -> None:
+        """It can always go back: what lies behind `length` is written over."""
 
     def _grow(self, capacity: int) -> None:
-        for name, old in self.tensors().items():
+        for name, old in (("keys", self.keys), ("values", self.values)):
             new = old.new_empty(old.size(0), old.size(1), capacity, old.size(3))
             new[:, :, : old.size(2)] = old
             setattr(self, name, new)
+
+
+class CrossState(LayerState):
+    """A decoder layer's memory: keys and values of what is written, and those of its source, which are computed once."""
+
+    source_keys: Tensor | None = None
+    """(B, H, S, K) once a source has been read."""
+    source_values: Tensor | None = None
+    source_seen: Tensor | None = None
+    """(B, S) booleans: which tokens of the source are no filling; None: all."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        source = {name: getattr(self, name) for name in ("source_keys", "source_values", "source_seen")}
+        return {**super().tensors(), **{name: tensor for name, tensor in source.items() if tensor is not None}}
 
 
 class WindowState(Memory):
@@ -92,12 +110,14 @@ class WindowState(Memory):
         begin = end - (self.window - 1 + new)
         return self._sight(self.keys, begin, end), self._sight(self.values, begin, end)
 
-    def crop(self, length: int, held: int) -> None:
-        """Forget the latest, as long as a whole window is left. Raises ValueError where it has slid away."""
-        left = self.filled - (held - length)
-        if left < min(length, self.sinks + self.window - 1):
+    def check(self, length: int, held: int) -> None:
+        """Raise ValueError where a token that the next one sees has slid away."""
+        if self.filled - (held - length) < min(length, self.sinks + self.window - 1):
             raise ValueError(f"cannot go back to {length} of {held} tokens: a window of {self.window} no longer reaches so far")
-        self.filled = left
+
+    def crop(self, length: int, held: int) -> None:
+        super().crop(length, held)
+        self.filled -= held - length
 
     def _sight(self, buffer: Tensor, begin: int, end: int) -> Tensor:
         if begin <= self.sinks:
@@ -105,12 +125,13 @@ class WindowState(Memory):
         return torch.cat([buffer[:, :, : self.sinks], buffer[:, :, begin:end]], 2) if self.sinks else buffer[:, :, begin:end]
 
     def _slide(self, new: int) -> None:
-        """Keep the sinks and the latest window - 1, with room for `new` and a window more."""
+        """Keep the sinks and the latest window - 1, with room for `new`; what a long prompt took is given back here."""
         sinks = min(self.sinks, self.filled)
         begin = max(self.filled - (self.window - 1), sinks)
         for name, old in self.tensors().items():
             kept = torch.cat([old[:, :, :sinks], old[:, :, begin : self.filled]], 2)
-            buffer = old.new_empty(*old.shape[:2], max(old.size(2), kept.size(2) + new + self.window), old.size(3))
+            room = max(self.sinks + 2 * self.window, kept.size(2) + new)
+            buffer = old.new_empty(*old.shape[:2], room, old.size(3))
             buffer[:, :, : kept.size(2)] = kept
             setattr(self, name, buffer)
         self.filled = sinks + self.filled - begin
@@ -155,9 +176,11 @@ class State:
         return sum(part.nbytes for layer in self.layers for part in layer.tensors().values())
 
     def crop(self, length: int) -> None:
-        """Forget all tokens from `length` on. Raises ValueError for a length that is not there, or cannot be returned to."""
+        """Forget all tokens from `length` on, in all layers or none. Raises ValueError where one cannot go back to it."""
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot crop to {length} tokens: {self.length} are held")
+        for layer in self.layers:
+            layer.check(length, self.length)
         for layer in self.layers:
             layer.crop(length, self.length)
         self.length = length

@@ -5,6 +5,7 @@ writes another. B rows, T tokens, S tokens of a source, D width, V vocabulary.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -65,6 +66,12 @@ class LanguageModel(nn.Module):
         """What the last forward pass adds to the mean loss of its tokens (a balance of experts); None: nothing."""
         return None
 
+    def after_step(self, add: Callable[[Sequence[float]], list[float]], moved: bool) -> None:
+        """Once after each step of training: what a family counts, and changes by other means than gradients.
+
+        add: sums over processes, which every process must ask for. moved: whether the optimiser moved the weights.
+        """
+
     @classmethod
     @abstractmethod
     def tiny(cls, **changes: Any) -> Self:
@@ -80,6 +87,14 @@ class LanguageModel(nn.Module):
         if name == "lm_head.weight" and self.config.tie_word_embeddings:
             return next(own for own, parameter in self.named_parameters() if parameter is self.embedding)
         return name
+
+    def pieces(self, name: str) -> dict[str, Any]:
+        """Where a tensor of ours lies on disk: names there, each with the index of the part that it holds.
+
+        One name and all of it (`...`), but for tensors that checkpoints keep apart, such as experts that stand stacked here.
+        Loading takes either layout; saving writes the pieces.
+        """
+        return {name: ...}
 
     def initialise(self, seed: int) -> None:
         """Give every parameter its first value, a pure function of (seed, parameter name)."""

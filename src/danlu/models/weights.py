@@ -45,16 +45,17 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> LanguageMode
     on_disk = _entries(folder, files)
     _check_index(folder, on_disk)
     places = _match(folder, model, on_disk)
-    filled: set[str] = set()
+    filled: dict[str, str] = {}
     sick = []
-    for name, here in places.items():
-        tensor = _read(on_disk[name], dtype)
+    for name, (here, part) in places.items():
+        now = _held(model, here)
+        tensor = _read(on_disk[name], dtype if isinstance(now, nn.Parameter) else now.dtype)
         if not tensor.isfinite().all():
             sick.append(f"{name}: {int((~tensor.isfinite()).sum()):,} of {tensor.numel():,} values")
-        if here in filled and not torch.equal(model.get_parameter(here), tensor):
-            raise DamagedWeights(f"{folder}: {name} differs from {here}, but config.json ties the two.")
-        _place(model, here, tensor)
-        filled.add(here)
+        if f"{here} {part}" in filled and not torch.equal(_held(model, here)[part], tensor):
+            raise DamagedWeights(f"{folder}: {name} differs from {filled[f'{here} {part}']}, but config.json ties the two.")
+        _place(model, here, part, tensor)
+        filled[f"{here} {part}"] = here
     if sick:
         raise DamagedWeights("\n  ".join([
             f"{folder}: {len(sick)} tensor(s) hold values that are no numbers in {str(dtype).removeprefix('torch.')}:", *sick,
@@ -66,7 +67,11 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> LanguageMode
 def save_model(model: LanguageModel, folder: Path, shard_bytes: int = _SHARD_BYTES) -> None:
     """Write config.json, generation_config.json and the weights in their own dtype, as transformers would."""
     folder = Path(folder)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu()[part].contiguous()
+        for own, tensor in model.state_dict().items()
+        for name, part in model.pieces(own).items()
+    }
     dtype = next(iter(tensors.values())).dtype
     config = {**model.config.to_hf(), "dtype": str(dtype).removeprefix("torch.")}
     special = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(key) is not None}
@@ -185,23 +190,27 @@ def _check_index(folder: Path, on_disk: dict[str, dict[str, Any]]) -> None:
         raise DamagedWeights("\n  ".join([f"{folder}: {_INDEX} does not fit the shards; copy the model again:", *wrong]))
 
 
-def _match(folder: Path, model: LanguageModel, on_disk: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Name on disk -> name in the model. Raises DamagedWeights listing all that does not fit."""
-    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    places = {name: model.name_here(name) for name in on_disk}
-    used = {name: here for name, here in places.items() if here is not None}
-    wrong = [f"{here}: missing" for here in wanted if here not in used.values()]
-    for name, here in used.items():
+def _match(folder: Path, model: LanguageModel, on_disk: dict[str, dict[str, Any]]) -> dict[str, tuple[str, Any]]:
+    """Name on disk -> name in the model and which part of it. Raises DamagedWeights listing all that does not fit."""
+    held = model.state_dict()
+    pieces = {own: model.pieces(own) for own in held}
+    parts = {name: (own, part) for own in held for name, part in pieces[own].items()}
+    names = {name: model.name_here(name) for name in on_disk}
+    places = {name: parts.get(here, (here, ...)) for name, here in names.items() if here is not None}
+    whole = {own for own, part in places.values() if part is ...}
+    filled = {here for here in names.values() if here is not None}
+    wrong = [f"{name}: missing" for own in held if own not in whole for name in pieces[own] if name not in filled]
+    for name, (own, part) in places.items():
         entry = on_disk[name]
-        if here not in wanted:
+        if own not in held:
             wrong.append(f"{name}: superfluous, {entry['shape']}")
-        elif entry["shape"] != wanted[here]:
-            wrong.append(f"{name}: shape {entry['shape']}, but config.json asks for {wanted[here]}")
+        elif entry["shape"] != (wanted := list(held[own][part].shape)):
+            wrong.append(f"{name}: shape {entry['shape']}, but config.json asks for {wanted}")
         elif entry["dtype"] not in _DTYPES:
             wrong.append(f"{name}: type {entry['dtype']}, known: {', '.join(_DTYPES)}")
     if wrong:
         raise DamagedWeights("\n  ".join([f"{folder}: {len(wrong)} tensor(s) do not fit config.json:", *wrong]))
-    return used
+    return places
 
 
 def _read(entry: dict[str, Any], dtype: torch.dtype) -> Tensor:
@@ -220,9 +229,25 @@ def _read(entry: dict[str, Any], dtype: torch.dtype) -> Tensor:
     return tensor
 
 
-def _place(model: nn.Module, name: str, tensor: Tensor) -> None:
+def _held(model: nn.Module, name: str) -> Tensor:
+    """The parameter or buffer of that name."""
     parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, nn.Parameter(tensor))
+    found: Tensor = getattr(model.get_submodule(parent), leaf)
+    return found
+
+
+def _place(model: nn.Module, name: str, part: Any, tensor: Tensor) -> None:
+    """Put a tensor, or the part of one, where it belongs; what is a buffer stays one."""
+    parent, _, leaf = name.rpartition(".")
+    now = _held(model, name)
+    if part is not ... and not now.is_meta:
+        now.data[part] = tensor
+        return
+    if part is not ...:
+        full = torch.empty(now.shape, dtype=tensor.dtype)
+        full[part] = tensor
+        tensor = full
+    setattr(model.get_submodule(parent), leaf, nn.Parameter(tensor) if isinstance(now, nn.Parameter) else tensor)
 
 
 def _shards(tensors: dict[str, Tensor], most_bytes: int) -> Iterator[dict[str, Tensor]]:

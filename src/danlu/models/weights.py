@@ -24,6 +24,8 @@ _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
 }  # fmt: skip
+_WHOLE = {"I64": torch.int64}
+"""Types of tables that number things; they keep their type whatever the model's."""
 _SHARD_BYTES = 5_000_000_000
 _BUFFERED = 1 << 22  # values converted at a time
 
@@ -72,7 +74,7 @@ def save_model(model: LanguageModel, folder: Path, shard_bytes: int = _SHARD_BYT
         for own, tensor in model.state_dict().items()
         for name, part in model.pieces(own).items()
     }
-    dtype = next(iter(tensors.values())).dtype
+    dtype = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
     config = {**model.config.to_hf(), "dtype": str(dtype).removeprefix("torch.")}
     special = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(key) is not None}
     _write_json(folder / "config.json", config)
@@ -206,8 +208,8 @@ def _match(folder: Path, model: LanguageModel, on_disk: dict[str, dict[str, Any]
             wrong.append(f"{name}: superfluous, {entry['shape']}")
         elif entry["shape"] != (wanted := list(held[own][part].shape)):
             wrong.append(f"{name}: shape {entry['shape']}, but config.json asks for {wanted}")
-        elif entry["dtype"] not in _DTYPES:
-            wrong.append(f"{name}: type {entry['dtype']}, known: {', '.join(_DTYPES)}")
+        elif entry["dtype"] not in (known := _DTYPES if held[own].is_floating_point() else _WHOLE):
+            wrong.append(f"{name}: type {entry['dtype']}, known: {', '.join(known)}")
     if wrong:
         raise DamagedWeights("\n  ".join([f"{folder}: {len(wrong)} tensor(s) do not fit config.json:", *wrong]))
     return places
@@ -215,11 +217,12 @@ def _match(folder: Path, model: LanguageModel, on_disk: dict[str, dict[str, Any]
 
 def _read(entry: dict[str, Any], dtype: torch.dtype) -> Tensor:
     """A tensor in its final type; where that is another than on disk, through a small buffer."""
-    tensor, stored = torch.empty(entry["shape"], dtype=dtype), _DTYPES[entry["dtype"]]
+    stored = {**_DTYPES, **_WHOLE}[entry["dtype"]]
+    tensor = torch.empty(entry["shape"], dtype=dtype if stored.is_floating_point else stored)
     flat = tensor.view(-1)
     with open(entry["path"], "rb") as file:
         file.seek(entry["start"])
-        if stored == dtype:
+        if stored == tensor.dtype:
             file.readinto(memoryview(flat.view(torch.uint8).numpy()))
             return tensor
         for start in range(0, flat.numel(), _BUFFERED):

@@ -10,6 +10,7 @@ from danlu.core import files
 from danlu.core.page import Page, new_figure, write_report
 from danlu.core.units import size
 from danlu.data.filters import FILTERS
+from danlu.data.forms import FORMS
 from danlu.data.ledger import UNITS, order
 from danlu.data.pipeline import Prepared
 from danlu.data.statistics import EDGES
@@ -57,7 +58,7 @@ def _card(steps: Steps, done: Prepared) -> str:
     lines += [*_table(("", *UNITS), _rows(done)), "", "## Steps", "", *_step_lines(steps), ""]
     lines += [
         "## Files", "",
-        "- `train-*.parquet`, `validation-*.parquet`: id, source, path, line, text, licence, language, signals",
+        f"- `train-*.parquet`, `validation-*.parquet`: id, source, path, line, text, licence, language, signals{_labels(steps)}",
         "- `dropped.parquet`: every document that did not stay, with rule, value, threshold and the copy that stayed instead",
         f"- `quarantine.jsonl`: {done.quarantine['unreadable']} unreadable files or records, "
         f"{done.quarantine['passed over']} files passed over, with reasons",
@@ -65,6 +66,11 @@ def _card(steps: Steps, done: Prepared) -> str:
         "- `ledger.json`: the table above, by source; `report.html`: the same with pictures and examples",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _labels(steps: Steps) -> str:
+    """The columns of labelled samples, in words."""
+    return "".join(f", {name}" for name in FORMS[steps.form.name].columns) if steps.form else ""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -60,7 +60,8 @@ def decide(steps: Steps, shards: Sequence[Path], holdout: float, seed: int) -> D
     decision = Decision(verdicts, *rest, ids, names, [(name, rule) for name, _, rule in rules])
     for number, dedup in enumerate(dedups):
         _drop_copies(decision, FIRST + len(rules) + number, dedup.columns(), shards, quality, source)
-    _hold_out(decision, _column(shards, "characters"), holdout, seed)
+    most = LONG_CHARACTERS if steps.form is None else None
+    _hold_out(decision, _column(shards, "characters"), holdout, seed, most)
     return decision
 
 
@@ -123,18 +124,18 @@ def _drop_copies(
     decision.shared_keys[crowded[copy]] = ((keys[copy] == keys[twins[copy]]) & (keys[copy] != 0)).sum(axis=1)
 
 
-def _hold_out(decision: Decision, characters: Array, holdout: float, seed: int) -> None:
-    """Choose validation documents by a hash of their ids; long documents give their ends."""
+def _hold_out(decision: Decision, characters: Array, holdout: float, seed: int, most: int | None) -> None:
+    """Choose validation documents by a hash of their ids; documents of more than `most` characters give their ends."""
     live = np.flatnonzero(decision.verdicts == TRAIN)
     if not holdout or not len(live):
         return
     draw = mix(decision.ids[live] ^ np.uint64(derive(seed, "holdout"))).astype(np.float64) / 2.0**64
-    long = characters[live] > LONG_CHARACTERS
+    long = characters[live] > most if most else np.zeros(len(live), bool)
     chosen = (draw < holdout) & ~long
     if not chosen.any() and not long.any():
-        if len(live) > 1:
+        if len(live) > 1:  # a single labelled sample stays in one piece
             chosen[draw.argmin()] = True  # a small set still needs something to validate on
-        else:
+        elif most:
             long[:] = True
     decision.verdicts[live[long]] = TAIL
     decision.verdicts[live[chosen]] = VALIDATION

@@ -19,12 +19,15 @@ from danlu.data.decode import Unreadable
 from danlu.data.dedup import DEDUPS
 from danlu.data.editors import EDITORS
 from danlu.data.filters import FILTERS
+from danlu.data.forms import FORMS
+from danlu.data.forms.base import Form, Sample
 from danlu.data.ledger import Ledger
 from danlu.data.letters import Array
 from danlu.data.plan import Shard
 from danlu.data.raw import Bad, Opened, Piece, Raw
 from danlu.data.readers import READERS
 from danlu.data.readers.base import Reader
+from danlu.data.shards import kind_of
 from danlu.data.steps import Steps
 from danlu.data.texts import Texts
 
@@ -40,6 +43,12 @@ class Row:
     raw: Raw
     text: str
     bytes_read: int
+    sample: Sample
+
+    @property
+    def whole(self) -> str:
+        """What copies agree in: the text, and all labels."""
+        return f"{self.text}\n{json.dumps(self.sample, ensure_ascii=False)}" if self.sample else self.text
 
 
 class Measurer:
@@ -54,6 +63,7 @@ class Measurer:
         self.filters = [FILTERS.build(config) for config in steps.filters]
         self.dedups = [DEDUPS.build(config) for config in steps.dedups]
         self.readers: dict[str, Reader] = {}
+        self.form: Form | None = FORMS.build(steps.form) if steps.form else None
 
     def measure(self, shard: Shard, path: Path) -> None:
         """Write the measured shard to `path`, and beside it `.bad.jsonl` with all that could not be read."""
@@ -87,7 +97,9 @@ class Measurer:
 
     def _reader(self, name: str) -> Reader:
         if name not in self.readers:
-            self.readers[name] = READERS.build(self.steps.reader_config(name))
+            self.readers[name] = READERS.build(self.steps.reader_config(name), self.form)
+        if self.form and not self.readers[name].records:
+            raise Unreadable(f"a {name} file has no fields, so it holds no labels; give JSON Lines, CSV, TSV, Parquet, ...")
         return self.readers[name]
 
     def _row(self, piece: Piece, raw: Raw) -> Row | Bad:
@@ -95,10 +107,15 @@ class Measurer:
             size = len(raw.text.encode())
         except UnicodeEncodeError as error:
             return Bad(raw.line, f"half a surrogate pair at character {error.start}", len(raw.text.encode(errors="replace")))
-        text = raw.text
-        for editor in self.editors[piece.profile]:
-            text = editor.edit(text)
-        return Row(piece, raw, text, size)
+        editors = self.editors[piece.profile]
+
+        def edit(text: str) -> str:
+            for editor in editors:
+                text = editor.edit(text)
+            return text
+
+        text, sample = self.form.edit(raw.text, raw.sample, edit) if self.form else (edit(raw.text), {})
+        return Row(piece, raw, text, size, sample)
 
     def table(self, rows: Sequence[Row]) -> Any:
         """Everything known about a batch of documents, one row each."""
@@ -122,6 +139,8 @@ class Measurer:
             "bytes": pa.array([len(text.encode()) for text in columns.texts], pa.int64()),
             "characters_read": pa.array([len(row.raw.text) for row in rows], pa.int64()),
             "bytes_read": pa.array([row.bytes_read for row in rows], pa.int64()),
+            **{f"sample:{name}": pa.array([row.sample[name] for row in rows], kind_of(kind))
+               for name, kind in (self.form.columns if self.form else {}).items()},
             "quality": pa.array(np.round(lengths * (1 - np.nan_to_num(quality)))),
             **{f"signal:{name}": values for name, values in columns.signals.items()},
             **{f"key:{name}": values for name, values in columns.keys.items()},
@@ -140,8 +159,9 @@ class Measurer:
                     column = found.signals.setdefault(name, np.full(len(rows), np.nan))
                     if applies:
                         column[which] = values
+            wholes = Texts([rows[place].whole for place in which]) if self.form else texts
             for dedup in self.dedups:
-                for name, keys in dedup.keys(texts).items():
+                for name, keys in dedup.keys(wholes).items():
                     found.keys.setdefault(name, np.zeros(len(rows), np.uint64))[which] = keys
             if profile == "prose":
                 for place, language in zip(which, self._languages(texts), strict=True):

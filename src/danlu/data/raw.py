@@ -4,9 +4,9 @@ import codecs
 import io
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from danlu.data.decode import SAMPLE_BYTES, Unreadable, detect
 
@@ -46,6 +46,8 @@ class Raw:
     """Goes on with the document before it: a further part."""
     licence: str = ""
     language: str = ""
+    sample: dict[str, Any] = field(default_factory=dict)
+    """The columns of a labelled sample (forms/)."""
 
 
 @dataclass(frozen=True)

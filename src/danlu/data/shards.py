@@ -1,6 +1,7 @@
 """A dataset on disk: Parquet shards of documents, `train-00000.parquet`, ..., `validation-00000.parquet`, ...
 
-The order of documents is the order of the shards' names and of the rows inside them.
+The order of documents is the order of the shards' names and of the rows inside them. Labelled samples have further, typed
+columns, those of their form (forms/): a file there adds a form, and `kind_of` here says what its columns are made of.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,8 @@ class Document:
     licence: str = "unknown"
     language: str = "und"
     signals: Mapping[str, float] = field(default_factory=dict)
+    sample: Mapping[str, Any] = field(default_factory=dict)
+    """The columns of a labelled sample, by name; empty for plain text."""
 
 
 def shard_paths(dataset: Path, split: str = "train") -> list[Path]:
@@ -42,7 +45,8 @@ def read_documents(dataset: Path, split: str = "train") -> Iterator[Document]:
     """Every document of a split, one at a time, always in the same order."""
     for batch in _batches(dataset, split, None):
         for row in batch.to_pylist():
-            yield Document(**{**row, "signals": dict(row["signals"])})
+            known = {name: row.pop(name) for name in _COLUMNS}
+            yield Document(**{**known, "signals": dict(known["signals"])}, sample=row)
 
 
 def read_texts(dataset: Path, split: str = "train") -> Iterator[str]:
@@ -64,33 +68,55 @@ def count(dataset: Path, split: str = "train") -> dict[str, int]:
     return total
 
 
-def schema() -> Any:
-    """The columns of a shard."""
+_COLUMNS = ("id", "source", "path", "line", "text", "licence", "language", "signals")
+
+
+def sample_columns(dataset: Path) -> list[str]:
+    """The columns that a dataset's samples have beside `text`; none for plain text."""
+    import pyarrow.parquet as pq
+
+    return [name for name in pq.read_schema(shard_paths(dataset)[0]).names if name not in _COLUMNS]
+
+
+def kind_of(kind: str) -> Any:
+    """The type of a sample's column: text, words (a list of short ones), or answers (text, and its first character's place)."""
     import pyarrow as pa
 
+    kinds = {
+        "text": pa.large_string(), "words": pa.list_(pa.string()),
+        "answers": pa.list_(pa.struct([("text", pa.string()), ("start", pa.int64())])),
+    }  # fmt: skip
+    return kinds[kind]
+
+
+def schema(columns: Mapping[str, str] | None = None) -> Any:
+    """The columns of a shard, with those of a labelled sample (name to kind) behind the usual ones."""
+    import pyarrow as pa
+
+    more = [(name, kind_of(kind)) for name, kind in (columns or {}).items()]
     return pa.schema([
         ("id", pa.string()), ("source", pa.string()), ("path", pa.string()), ("line", pa.int64()), ("text", pa.large_string()),
-        ("licence", pa.string()), ("language", pa.string()), ("signals", pa.map_(pa.string(), pa.float64())),
+        ("licence", pa.string()), ("language", pa.string()), ("signals", pa.map_(pa.string(), pa.float64())), *more,
     ])  # fmt: skip
 
 
 class ShardWriter:
     """Writes the shards of one split; a new shard begins when the last holds `shard_bytes` of text."""
 
-    def __init__(self, folder: Path, split: str, shard_bytes: int = 256_000_000):
-        self.folder, self.split, self.shard_bytes = folder, split, shard_bytes
+    def __init__(self, folder: Path, split: str, columns: Mapping[str, str] | None = None, shard_bytes: int = 256_000_000):
+        self.folder, self.split, self.columns, self.shard_bytes = folder, split, columns, shard_bytes
         self._writer: Any = None
         self._shards = self._bytes = 0
 
     def write(self, table: Any) -> None:
-        """Append the rows of a table with the columns of `schema()`, as one row group."""
+        """Append the rows of a table with the columns of `schema(columns)`, as one row group."""
         import pyarrow.parquet as pq
 
         if not table.num_rows:
             return
         if self._writer is None:
             path = self.folder / f"{self.split}-{self._shards:05d}.parquet"
-            self._writer = pq.ParquetWriter(path, schema(), compression="zstd", compression_level=3)
+            self._writer = pq.ParquetWriter(path, schema(self.columns), compression="zstd", compression_level=3)
             self._shards, self._bytes = self._shards + 1, 0
         self._writer.write_table(table)
         self._bytes += table.column("text").nbytes

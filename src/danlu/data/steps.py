@@ -2,15 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from danlu.core.settings import Named, Settings, choice
 from danlu.data.dedup import DEDUPS
 from danlu.data.editors import EDITORS
 from danlu.data.filters import FILTERS
+from danlu.data.forms import FORMS
 from danlu.data.raw import Piece
 from danlu.data.readers import READERS
 
@@ -19,6 +20,8 @@ _FORMAT = 1
 _EDITORS: Any = ["nfc", "control", "whitespace"]  # names, built when they are checked: help imports none of them
 _FILTERS: Any = ["length", "gopher", "repetition", "code"]
 _DEDUPS: Any = ["exact", "minhash"]
+_LABELLED: Any = {"filters": [], "dedups": ["exact"]}
+"""Defaults for labelled samples: rules for prose would drop short ones, and near copies with other labels are no copies."""
 
 
 def words(value: Any) -> Any:
@@ -51,6 +54,9 @@ class Steps(Settings):
     """Read every file with this reader, whatever its name; when left out the file's name decides."""
     readers: Annotated[list[Annotated[Named, choice(READERS)]], BeforeValidator(words)] = Field([])
     """Settings of readers that file names choose, as in `jsonl:text=content` or `txt:unit=line`."""
+    form: Annotated[Named, choice(FORMS)] | None = None
+    """What a labelled sample looks like and which fields hold it, as in `--form labels --form.label stars`; left out: plain
+    text. With it, no filter and only the removal of exact copies (of text and labels together) are the default."""
     editors: Annotated[list[Annotated[Named, choice(EDITORS)]], BeforeValidator(words)] = Field(_EDITORS)
     """Changes to prose, in order."""
     code_editors: Annotated[list[Annotated[Named, choice(EDITORS)]], BeforeValidator(words)] = Field([])
@@ -63,6 +69,11 @@ class Steps(Settings):
     """How a document's language is told: from script and common words (free), by py3langid, or not at all."""
     max_document_chars: int = Field(1_000_000, ge=1000)
     """Longer documents are cut into parts, at a paragraph or line end where there is one; nothing is lost."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, data: Any) -> Any:
+        return {**_LABELLED, **data} if isinstance(data, Mapping) and data.get("form") else data
 
     def reader_config(self, name: str) -> Named:
         """The settings of one reader."""
@@ -88,6 +99,8 @@ class Steps(Settings):
             "language": self.language,
             "max_document_chars": self.max_document_chars,
         }
+        if self.form is not None:
+            said["form"] = [FORMS[self.form.name].version, self.form.model_dump()]
         return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 

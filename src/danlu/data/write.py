@@ -5,7 +5,7 @@ Streams: one row group in memory at a time.
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from danlu.data.decide import EMPTY, FIRST, TAIL, TRAIN, VALIDATION, Decision
 from danlu.data.dedup import DEDUPS
+from danlu.data.forms import FORMS
 from danlu.data.ledger import Ledger
 from danlu.data.letters import Array
 from danlu.data.shards import ShardWriter, schema
@@ -39,7 +40,8 @@ class Writer:
 
         self.folder, self.steps, self.decision, self.holdout = folder, steps, decision, holdout
         self.ledger, self.statistics = Ledger(), Statistics()
-        self._splits = {name: ShardWriter(folder, name) for name in ("train", "validation")}
+        self._columns: Mapping[str, str] = FORMS[steps.form.name].columns if steps.form else {}
+        self._splits = {name: ShardWriter(folder, name, self._columns) for name in ("train", "validation")}
         self._dropped = pq.ParquetWriter(folder / "dropped.parquet", dropped_schema(), compression="zstd")
         self._similar = {f"{dedup.kind} copies": dedup for config in steps.dedups for dedup in [DEDUPS.build(config)]}
         self._rules = dict(enumerate(decision.rules))
@@ -67,7 +69,7 @@ class Writer:
         verdicts = self.decision.verdicts[place : place + table.num_rows]
         self._book(table, verdicts)
         self.statistics.see(table, np.isin(verdicts, (TRAIN, VALIDATION, TAIL)))
-        documents = _as_documents(table)
+        documents = _as_documents(table, self._columns)
         heads, tails = self._cut_tails(table, documents, np.flatnonzero(verdicts == TAIL))
         if heads is not None:
             documents = heads
@@ -153,13 +155,14 @@ def tail_start(text: str, holdout: float) -> int:
     return wanted
 
 
-def _as_documents(table: Any) -> Any:
+def _as_documents(table: Any, sample: Mapping[str, str]) -> Any:
     """The rows of a measured shard with the columns of a dataset."""
     import pyarrow as pa
 
     ids = pa.array([f"{number:016x}" for number in table.column("id").to_pylist()], pa.string())
     columns = {"id": ids, **{name: table.column(name) for name in ("source", "path", "line", "text", "licence", "language")}}
-    return pa.table({**columns, "signals": _signals(table)}, schema=schema())
+    more = {name: table.column(f"sample:{name}") for name in sample}
+    return pa.table({**columns, "signals": _signals(table), **more}, schema=schema(sample))
 
 
 def _signals(table: Any) -> Any:

@@ -3,13 +3,12 @@
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 from danlu.core.settings import Named
-from danlu.data.raw import Bad, Opened, Raw, cut
+from danlu.data.raw import Bad, Opened, Raw
 from danlu.data.readers import READERS
-from danlu.data.readers.base import Reader, licence_of, pick
+from danlu.data.readers.base import Reader
 
 _ROW_LINES = 1000
 """A quoted field that runs over more lines is taken for a stray quotation mark."""
@@ -20,6 +19,7 @@ class Csv(Reader):
     """Comma-separated values with a header."""
 
     extensions: ClassVar[tuple[str, ...]] = (".csv",)
+    records: ClassVar[bool] = True
 
     class Config(Named):
         name: Literal["csv"] = "csv"
@@ -48,13 +48,7 @@ class Csv(Reader):
                 yield Bad(number, f"{len(row)} fields where {len(names)} are expected", sum(len(cell.encode()) for cell in row))
                 continue
             record = dict(zip(names, row, strict=True))
-            try:
-                text = pick(record, self.config.text)
-            except ValueError as error:
-                yield Bad(number, str(error), sum(len(cell.encode()) for cell in row))
-                continue
-            for part in cut([text], limit, number):
-                yield replace(part, licence=licence_of(record))
+            yield from self.documents(record, number, limit, sum(len(cell.encode()) for cell in row))
 
     def _rows(self, opened: Opened) -> Iterator[tuple[int, list[str]] | Bad]:
         """Rows with the line they begin at; a row over several lines is joined only where it then fits."""

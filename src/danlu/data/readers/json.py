@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Literal
 
 from danlu.core.settings import Named
-from danlu.data.raw import LINE_BYTES, Bad, Opened, Raw, cut
+from danlu.data.raw import LINE_BYTES, Bad, Opened, Raw
 from danlu.data.readers import READERS
-from danlu.data.readers.base import Reader, licence_of, pick
+from danlu.data.readers.base import Reader
 from danlu.data.readers.jsonl import Jsonl
 
 _SPACE = " \t\r\n"
@@ -19,6 +19,7 @@ class Json(Reader):
     """One JSON array of objects."""
 
     extensions = (".json",)
+    records = True
 
     class Config(Named):
         name: Literal["json"] = "json"
@@ -32,19 +33,19 @@ class Json(Reader):
             if not _one_a_line(first):
                 yield Bad(1, "neither an array of objects nor one object a line", opened.piece.bytes)
                 return
-            yield from Jsonl(Jsonl.Config(text=self.config.text)).read(opened, limit)
+            yield from Jsonl(Jsonl.Config(text=self.config.text), self.form).read(opened, limit)
             return
         for number, found in enumerate(_elements(first, chunks), 1):
             if isinstance(found, Bad):
                 yield replace(found, line=number)
                 return
-            try:
-                text = pick(found, self.config.text)
-            except ValueError as error:
-                yield Bad(number, str(error), len(json.dumps(found, ensure_ascii=False).encode(errors="replace")))
-                continue
-            for part in cut([text], limit, number):
-                yield replace(part, licence=licence_of(found))
+            for item in self.documents(found, number, limit, 0):
+                yield replace(item, bytes=_bytes(found)) if isinstance(item, Bad) else item
+
+
+def _bytes(element: object) -> int:
+    """About what an element takes in its file."""
+    return len(json.dumps(element, ensure_ascii=False).encode(errors="replace"))
 
 
 def _one_a_line(text: str) -> bool:

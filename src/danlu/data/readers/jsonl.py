@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Literal
 
 from danlu.core.settings import Named
-from danlu.data.raw import Bad, Opened, Raw, cut
+from danlu.data.raw import Bad, Opened, Raw
 from danlu.data.readers import READERS
-from danlu.data.readers.base import Reader, licence_of, pick
+from danlu.data.readers.base import Reader
 
 
 @READERS.register
@@ -17,6 +16,7 @@ class Jsonl(Reader):
 
     extensions = (".jsonl", ".ndjson")
     splits = True
+    records = True
 
     class Config(Named):
         name: Literal["jsonl"] = "jsonl"
@@ -33,12 +33,10 @@ class Jsonl(Reader):
                 continue
             try:
                 record = json.loads(line)
-                text = pick(record, self.config.text)
             except json.JSONDecodeError as error:
                 yield Bad(number, f"not JSON at character {error.colno}: {error.msg}", len(line.encode()))
                 continue
             except (ValueError, RecursionError) as error:
                 yield Bad(number, str(error), len(line.encode()))
                 continue
-            for part in cut([text], limit, number):
-                yield replace(part, licence=licence_of(record))
+            yield from self.documents(record, number, limit, len(line.encode()))

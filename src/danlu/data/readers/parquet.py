@@ -1,14 +1,13 @@
 """Parquet tables: a row is a document."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Literal
 
 from danlu.core.settings import Named
 from danlu.data.decode import Unreadable
-from danlu.data.raw import Bad, Opened, Raw, cut
+from danlu.data.raw import Bad, Opened, Raw
 from danlu.data.readers import READERS
-from danlu.data.readers.base import Reader, licence_of, pick
+from danlu.data.readers.base import Reader
 
 
 @READERS.register
@@ -16,6 +15,7 @@ class Parquet(Reader):
     """One row, one document."""
 
     extensions = (".parquet",)
+    records = True
 
     class Config(Named):
         name: Literal["parquet"] = "parquet"
@@ -29,22 +29,13 @@ class Parquet(Reader):
         number = 0
         try:
             with pq.ParquetFile(opened.piece.place) as file:
-                wanted = [*self.config.text.split(","), "licence", "license"]
-                columns = [name for name in wanted if name in file.schema_arrow.names]
-                if not set(self.config.text.split(",")) <= set(columns):
-                    raise Unreadable(f"no column {self.config.text!r}; it has {', '.join(file.schema_arrow.names)}")
+                wanted = self.form.fields() if self.form else self.config.text.split(",")
+                columns = [name for name in (*wanted, "licence", "license") if name in file.schema_arrow.names]
+                if lacking := sorted(set(wanted) - set(columns)):
+                    raise Unreadable(f"no column {', '.join(map(repr, lacking))}; it has {', '.join(file.schema_arrow.names)}")
                 for batch in file.iter_batches(batch_size=256, columns=columns):
                     for record in batch.to_pylist():
                         number += 1
-                        yield from self._row(record, number, limit)
+                        yield from self.documents(record, number, limit, 0)
         except (pa.ArrowInvalid, OSError) as error:
             raise Unreadable(f"not a whole Parquet file: {error}") from None
-
-    def _row(self, record: dict[str, object], number: int, limit: int) -> Iterator[Raw | Bad]:
-        try:
-            text = pick(record, self.config.text)
-        except ValueError as error:
-            yield Bad(number, str(error), 0)
-            return
-        for part in cut([text], limit, number):
-            yield replace(part, licence=licence_of(record))

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from danlu.models import MODELS
-from danlu.models.base import CausalLM
+from danlu.models.base import LanguageModel
 
 CASES = [
     (path.stem, changes)
@@ -19,7 +19,12 @@ OWN = {"sprint"}
 """Families that no other library has."""
 
 
-def ours(family: str, changes: dict, seed: int = 1) -> CausalLM:
+def cases(kind: type[LanguageModel]) -> list[tuple[str, dict]]:
+    """Those of the families of one kind."""
+    return [(family, changes) for family, changes in CASES if issubclass(MODELS[family], kind)]
+
+
+def ours(family: str, changes: dict, seed: int = 1) -> LanguageModel:
     """A tiny model of ours whose every parameter, norms and biases too, is far from its first value."""
     model = MODELS[family].tiny(**changes)
     generator = torch.Generator().manual_seed(seed)
@@ -39,5 +44,5 @@ def theirs(family: str, folder: Path):
     return model.eval()
 
 
-def tokens(rows: int = 2, length: int = 13, vocab: int = 31) -> torch.Tensor:
-    return torch.randint(vocab, (rows, length), generator=torch.Generator().manual_seed(7))
+def tokens(rows: int = 2, length: int = 13, vocab: int = 31, seed: int = 7) -> torch.Tensor:
+    return torch.randint(vocab, (rows, length), generator=torch.Generator().manual_seed(seed))

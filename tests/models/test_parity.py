@@ -1,4 +1,4 @@
-"""Logits and gradients of each family equal transformers', in both directions of the folder."""
+"""Logits and gradients of each causal family equal transformers', in both directions of the folder."""
 
 import json
 
@@ -6,8 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from danlu.models.base import CausalLM
 from danlu.models.weights import load_model, save_model
-from tests.models.reference import CASES, ours, theirs, tokens
+from tests.models.reference import cases, ours, theirs, tokens
+
+CASES = cases(CausalLM)
 
 
 def close(found, wanted):

@@ -31,6 +31,34 @@ def test_equals_the_definition_with_gradients(chunk, labelled, cap):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("cap", [None, 1.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bias_of_each_token_is_added_and_learns(monkeypatch, compiled, cap, dtype):
+    if not compiled:
+        monkeypatch.setattr("danlu.nn.kernels.usable", lambda *_: False)
+    results = []
+    for function, more in ((linear_cross_entropy_sum, {"chunk": 5}), (linear_cross_entropy_sum_plain, {})):
+        hidden, weight, targets = parts(dtype=dtype)
+        bias = torch.linspace(-2, 3, 11).requires_grad_()
+        targets[::4] = -100
+        loss = function(hidden, weight, targets, cap=cap, bias_V=bias, **more)
+        (loss * 0.7).backward()
+        results.append([loss, hidden.grad, weight.grad, bias.grad])
+    for one, other in zip(*results, strict=True):
+        near = 1e-5 if dtype == torch.float32 else 0.05
+        torch.testing.assert_close(one, other, rtol=near, atol=near)
+    assert results[0][3].dtype == torch.float32
+
+
+def test_only_the_bias_may_learn():
+    hidden, weight, targets = (part.detach() for part in parts())
+    bias = torch.zeros(11, requires_grad=True)
+    linear_cross_entropy_sum(hidden, weight, targets, bias_V=bias).backward()
+    wanted = (hidden @ weight.T).softmax(-1).sum(0) - torch.bincount(targets, minlength=11)
+    torch.testing.assert_close(bias.grad, wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_large_logits_do_not_overflow():
     hidden, weight, targets = parts()
     scaled = (hidden * 1e4).detach().requires_grad_()

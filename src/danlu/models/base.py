@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from danlu.models.config import ModelConfig
 from danlu.nn.init import initialise
-from danlu.nn.loss import linear_cross_entropy_sum
+from danlu.nn.loss import NO_LABEL, linear_cross_entropy_sum
 from danlu.nn.state import State
 
 
@@ -169,11 +169,33 @@ class CausalLM(LanguageModel):
 
 
 class MaskedLM(LanguageModel):
-    """Sees the whole document, both ways, and names the tokens that were hidden."""
+    """Sees the whole document, both ways, and names the tokens that were hidden.
+
+    Its head is a transform of the vector, then a product with the output weight, then a bias for each token.
+    """
 
     @abstractmethod
     def hidden(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None) -> Tensor:
         """Vectors after the last layer, (B, T, D). Documents as for CausalLM; filling is a document of its own."""
+
+    def transformed(self, hidden: Tensor) -> Tensor:
+        """What the head does with a vector before the product, (..., D) -> (..., D)."""
+        return hidden
+
+    @property
+    def output_bias(self) -> Tensor | None:
+        """Added to the logits, (V,); None where the family has none."""
+        return None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        bias, x = self.output_bias, self.transformed(hidden)
+        return F.linear(x, self.output_weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+
+    def cross_entropy_sum(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """As for every model; the head works on labelled tokens alone, which are few."""
+        labelled = targets_N != NO_LABEL
+        x = self.transformed(hidden_ND[labelled])
+        return linear_cross_entropy_sum(x, self.output_weight, targets_N[labelled], bias_V=self.output_bias)
 
     def forward(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None) -> Tensor:
         """Logits of each token itself, (B, T, V)."""
@@ -192,14 +214,16 @@ class Seq2SeqLM(LanguageModel):
         self,
         ids_BT: Tensor,
         *,
-        source_BSD: Tensor,
+        source_BSD: Tensor | None = None,
         documents_BT: Tensor | None = None,
         source_documents_BS: Tensor | None = None,
         state: State | None = None,
     ) -> Tensor:
         """Vectors after the decoder, (B, T, D). A token sees the part of the source that has its document's number.
 
-        state: what was written before; the source is taken from it once it holds one.
+        Without documents_BT a row sees the first document of its source; what follows there is filling. A document that has
+        no source looks at nothing.
+        state: what was written before; the source is taken from it once it holds one. Raises ValueError without a source.
         """
 
     def forward(

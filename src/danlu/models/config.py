@@ -134,7 +134,6 @@ class Seq2SeqConfig(ModelConfig):
     """Token that opens what the decoder writes; pre-training sets it to the tokenizer's."""
 
 
-
 def _allowed(value: Any, values: Collection[Any]) -> bool:
     if isinstance(value, list):  # one entry a layer
         return all(_allowed(part, values) for part in value)

@@ -75,16 +75,17 @@ class RMSNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """x (..., D) -> (..., D), mean removed, with weight (one at first) and bias (zero at first)."""
+    """x (..., D) -> (..., D), mean removed, with weight (one at first) and, unless left out, bias (zero at first)."""
 
     compute_dtype: torch.dtype | None = None
 
-    def __init__(self, width: int, eps: float):
+    def __init__(self, width: int, eps: float, bias: bool = True):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width))
-        self.bias = nn.Parameter(torch.empty(width))
+        self.bias = nn.Parameter(torch.empty(width)) if bias else None
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        normed = F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        normed = F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), bias, self.eps)
         return normed.to(self.compute_dtype or x.dtype)

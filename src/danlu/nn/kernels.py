@@ -1,4 +1,4 @@
-"""Fused element-wise passes on the processor: kernels.c, compiled once for this machine in about a second.
+"""Fused passes on the processor: kernels.c and scans.c, compiled once for this machine in about a second.
 
 Where there is no C compiler, or a tensor lives elsewhere, callers take their plain twin: same results, more visits of the
 memory. DANLU_KERNELS=0 switches the compiled ones off.
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from danlu.core import log, machine
 
-_SOURCE = Path(__file__).with_name("kernels.c")
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "scans.c"))
+_HEADER = Path(__file__).with_name("kernels.h")
 _FLAGS = (
     "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
     "-fassociative-math", "-freciprocal-math",
@@ -34,7 +35,8 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     if dtype not in _TYPES or compiler is None or os.environ.get("DANLU_KERNELS") == "0" or platform.system() != "Linux":
         return None
     flags = (*_FLAGS, *_TYPES[dtype])
-    text = _SOURCE.read_bytes() + repr((compiler, flags, machine.describe()["processor"], platform.machine())).encode()
+    text = b"".join(path.read_bytes() for path in (_HEADER, *_SOURCES))
+    text += repr((compiler, flags, machine.describe()["processor"], platform.machine())).encode()
     path = _cache_folder() / f"kernels-{sha256(text).hexdigest()[:16]}.so"
     try:
         if not path.exists():
@@ -55,7 +57,9 @@ def _compile(compiler: str, flags: tuple[str, ...], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        subprocess.run([compiler, *flags, str(_SOURCE), "-o", str(made), "-lm"], check=True, capture_output=True, timeout=60)
+        subprocess.run(
+            [compiler, *flags, *map(str, _SOURCES), "-o", str(made), "-lm"], check=True, capture_output=True, timeout=60
+        )
         made.replace(path)
 
 

@@ -39,6 +39,8 @@ pages: $(VENV)/.installed ## write the generated parts of docs and README anew (
 	$(BIN)/python tools/reference.py
 	$(BIN)/python tools/benchmarks_table.py
 	$(BIN)/python tools/scale.py
+	$(BIN)/python tools/atlas.py
+	$(BIN)/python tools/parity.py --pages
 	$(BIN)/python tools/quickstart_output.py
 
 bench: $(VENV)/.test-installed ## measure here and keep the figures in benchmarks/results (long; peers that are missing are said)

@@ -1,10 +1,10 @@
 """The generated parts of the documentation are as fresh as what they are generated from."""
 
 import pytest
-from tools import benchmarks_table, quickstart_output, reference, regions, scale
+from tools import atlas, benchmarks_table, quickstart_output, reference, regions, scale
 
 
-@pytest.mark.parametrize("tool", [reference, benchmarks_table, scale, quickstart_output], ids=lambda tool: tool.__name__)
+@pytest.mark.parametrize("tool", [reference, benchmarks_table, scale, quickstart_output, atlas], ids=lambda tool: tool.__name__)
 def test_generated_pages_are_fresh(tool):
     stale = [
         str(path.relative_to(regions.ROOT)) for path, text in tool.pages().items() if path.read_text(encoding="utf-8") != text

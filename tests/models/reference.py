@@ -39,7 +39,8 @@ def theirs(family: str, folder: Path):
     import transformers
 
     cls = getattr(transformers, json.loads((folder / "config.json").read_text())["architectures"][0])
-    model, info = cls.from_pretrained(folder, output_loading_info=True, attn_implementation="eager", dtype=torch.float32)
+    plain = {"experts_implementation": "eager"} if cls._can_set_experts_implementation() else {}
+    model, info = cls.from_pretrained(folder, output_loading_info=True, attn_implementation="eager", dtype=torch.float32, **plain)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"], info
     return model.eval()
 

@@ -6,11 +6,9 @@ import torch
 from danlu.models import MODELS
 from danlu.models.base import CausalLM
 from danlu.models.weights import load_model, save_model
-from danlu.nn.state import RecurrentState
 
 FAMILIES = MODELS.names()
 CAUSAL = [name for name in FAMILIES if issubclass(MODELS[name], CausalLM)]
-TRAINED = [name for name in FAMILIES if not MODELS[name].counted]
 
 
 def tiny(family):
@@ -36,9 +34,7 @@ def test_shapes(family):
     model = tiny(family)
     assert model.hidden(ids(2, 7)).shape == (2, 7, model.config.width)
     assert model(ids(2, 7)).shape == (2, 7, 31)
-    assert model.vocab_size == 31
-    if not model.counted:
-        assert model.output_weight.shape == (31, model.config.width)
+    assert model.output_weight.shape == (31, model.config.width)
 
 
 @pytest.mark.parametrize("family", CAUSAL)
@@ -55,11 +51,7 @@ def test_decoding_in_any_steps_equals_all_at_once(family, steps):
 def test_a_cropped_and_reordered_state_goes_on_as_if_nothing_else_had_been(family):
     model, tokens = tiny(family), ids(3, 9)
     state = model.new_state(batch=3, capacity=16)
-    recurrent = any(isinstance(layer, RecurrentState) for layer in state.layers)
-    model(tokens[:, :5] if recurrent else tokens, state=state)
-    if recurrent:
-        with pytest.raises(ValueError, match="cannot go back to 3 of 5"):
-            state.crop(3)
+    model(tokens, state=state)
     state.crop(5)
     state.reorder(torch.tensor([2, 0, 0]))
     rows = tokens[[2, 0, 0]]
@@ -90,6 +82,7 @@ def test_packed_documents_equal_each_alone(family):
 
 @pytest.mark.parametrize("family", CAUSAL)
 def test_a_document_does_not_leak_into_the_next(family):
+    """Also no gradient flows from one document's loss to another document's tokens."""
     model, tokens = tiny(family), ids(2, 12)
     documents = torch.tensor([[0] * 5 + [1] * 7, [4] * 12])
     other = tokens.clone()
@@ -99,12 +92,8 @@ def test_a_document_does_not_leak_into_the_next(family):
     torch.testing.assert_close(before[1], after[1], rtol=0, atol=0)
     assert (before[0, :5] - after[0, :5]).abs().max() > 1e-3
 
-
-@pytest.mark.parametrize("family", [name for name in CAUSAL if name in TRAINED])
-def test_no_gradient_flows_from_a_documents_loss_to_another_documents_tokens(family):
-    model, documents = tiny(family), torch.tensor([[0] * 5 + [1] * 7])
     fresh = torch.tensor([[1, 2, 3, 4, 5, 11, 12, 13, 14, 15, 16, 17]])  # no token in both documents
-    model.hidden(fresh, documents_BT=documents)[0, 5:].square().sum().backward()
+    model.hidden(fresh, documents_BT=documents[:1])[0, 5:].square().sum().backward()
     moved = model.embedding.grad.abs().sum(1) > 0
     assert not moved[1:6].any() and moved[11:18].all()
 
@@ -135,7 +124,8 @@ def test_first_values_depend_on_the_seed_alone(family):
     torch.manual_seed(2)
     second, third = MODELS.build(first.config, 5), MODELS.build(first.config, 6)
     same = [torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)]
-    other = [torch.equal(a, b) for a, b in zip(first.parameters(), third.parameters(), strict=True) if a.dim() > 1 and a.any()]
+    drawn = [pair for pair in zip(first.parameters(), third.parameters(), strict=True) if (pair[0] != pair[0][:1]).any()]
+    other = [torch.equal(a, b) for a, b in drawn if a.dim() > 1]
     assert all(same) and not any(other)
 
 
@@ -148,23 +138,16 @@ def test_first_values_do_not_touch_the_global_stream(family):
     assert torch.equal(torch.rand(3), wanted)
 
 
-@pytest.mark.parametrize("family", TRAINED)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_parameter_learns(family):
     model = tiny(family)
     model(ids(2, 7)).square().sum().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()] == []
 
 
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - set(TRAINED)))
-def test_a_counted_family_has_nothing_to_learn_and_probabilities_for_logits(family):
-    model = tiny(family)
-    assert list(model.parameters()) == []
-    torch.testing.assert_close(model(ids(2, 7)).exp().sum(-1), torch.ones(2, 7))
-
-
-@pytest.mark.parametrize("family", TRAINED)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_matmul_parameters_leave_out_only_look_up_tables(family):
     model = tiny(family)
     matrices = sum(part.numel() for part in model.parameters() if part.dim() > 1)
     assert 0 < model.matmul_parameters() <= matrices
-    assert model.flops_per_token(8) >= 6 * model.matmul_parameters()
+    assert model.flops_per_token(8) > 6 * model.matmul_parameters()

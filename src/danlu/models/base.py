@@ -98,7 +98,11 @@ class LanguageModel(nn.Module):
 
     def initialise(self, seed: int) -> None:
         """Give every parameter its first value, a pure function of (seed, parameter name)."""
-        initialise(self, seed, self.spread, self.constant)
+        initialise(self, seed, self.spread, self.constant, self.first)
+
+    def first(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> Tensor | None:
+        """First values of a parameter with a rule of its own; None: as `spread` or `constant` say."""
+        return None
 
     def spread(self, name: str, parameter: nn.Parameter) -> float:
         """Standard deviation of a matrix at the start; matrices that write to the residual stream start smaller."""

@@ -56,7 +56,7 @@ class _CausalConv(torch.autograd.Function):
 
 
 class CausalConv(nn.Module):
-    """x (B, T, E) -> (B, T, E) in float32; the weight lies as a convolution stores it, (E, 1, J), its last tap the token itself."""
+    """x (B, T, E) -> (B, T, E) in float32; weight (E, 1, J) as a convolution stores it: its last tap is the token itself."""
 
     def __init__(self, width: int, taps: int, bias: bool):
         super().__init__()

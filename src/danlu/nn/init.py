@@ -3,28 +3,38 @@
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from danlu.core.seeds import derive
 
 
 def initialise(
-    model: nn.Module, seed: int, spread: Callable[[str, nn.Parameter], float], constant: Callable[[str], float]
+    model: nn.Module,
+    seed: int,
+    spread: Callable[[str, nn.Parameter], float],
+    constant: Callable[[str], float],
+    first: Callable[[str, nn.Parameter, torch.Generator], Tensor | None] = lambda *_: None,
 ) -> None:
     """Fill every parameter: vectors with `constant(name)`, matrices normal with standard deviation `spread(name, matrix)`.
 
+    first: values that a family chooses otherwise, with a generator of the parameter's own; None leaves it to the other two.
     Parameters without storage (the meta device) are left alone: a file fills them.
     """
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             continue
+        generator = torch.Generator(parameter.device).manual_seed(derive(seed, "init", name))
         with torch.no_grad():
-            if parameter.dim() == 1:
+            if (chosen := first(name, parameter, generator)) is not None:
+                parameter.copy_(chosen)
+            elif parameter.dim() == 1:
                 parameter.fill_(constant(name))
-                continue
-            width = spread(name, parameter)
-            if width == 0.0:
+            elif (width := spread(name, parameter)) == 0.0:
                 parameter.zero_()
             else:
-                generator = torch.Generator(parameter.device).manual_seed(derive(seed, "init", name))
                 parameter.normal_(0.0, width, generator=generator)
+
+
+def uniform(parameter: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """Values of a parameter's shape, even between -most and most."""
+    return (2 * torch.rand(parameter.shape, generator=generator, device=generator.device) - 1) * most

@@ -122,6 +122,16 @@ class Sight:
         )  # fmt: skip
 
     @cached_property
+    def places(self) -> Tensor | None:
+        """Place of each token in its document, (B, T); None where each row is one document."""
+        return None if self.mixed_rows is None else positions(self.documents_BT)  # type: ignore[arg-type]
+
+    @cached_property
+    def fresh(self) -> Tensor | None:
+        """Where a document begins, (B, T) booleans; None where each row is one document."""
+        return None if self.places is None else self.places == 0
+
+    @cached_property
     def mixed_table(self) -> Tensor:
         """The definition for the mixed rows alone, (rows, 1, T, T)."""
         return self.table[self.mixed_rows]

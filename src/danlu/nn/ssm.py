@@ -9,6 +9,7 @@ B rows, T tokens, E channels, N states, H heads, P channels of a head, G groups 
 tokens (L and S number the tokens of a chunk).
 """
 
+import math
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ def selective_scan_chunked(
 
     With chunks of about the root of T tokens (the default) that is 2 sqrt(T) operations in a row instead of T.
     """
-    rows, tokens, _ = x_BTE.shape
+    tokens = x_BTE.size(1)
     chunk = chunk or max(1, round(tokens**0.5))
     spare = -tokens % chunk
     decay_BTNE = (dt_BTE[:, :, None] * A_NE).exp()
@@ -83,6 +84,20 @@ def selective_scan_chunked(
         state = fade * state + made
     h_BKCNE = torch.stack(inside, 2) + torch.stack(reach, 2) * torch.stack(before, 1)[:, :, None]
     return torch.einsum("btne,btn->bte", h_BKCNE.flatten(1, 2)[:, :tokens], C_BTN), state
+
+
+def step_biases(count: int, least: float, most: float, floor: float, generator: torch.Generator) -> Tensor:
+    """Biases (count,) whose softplus are time steps spread evenly in their logarithm between `least` and `most`.
+
+    Source: arXiv:2312.00752, section 3.6; steps below `floor` are raised to it.
+
+    >>> bias = step_biases(3, 0.01, 0.01, 0.0, torch.Generator())
+    >>> F.softplus(bias).round(decimals=4)
+    tensor([0.0100, 0.0100, 0.0100])
+    """
+    share = torch.rand(count, generator=generator, device=generator.device)
+    dt = (math.log(least) + share * math.log(most / least)).exp().clamp(min=floor)
+    return dt + (-torch.expm1(-dt)).log()  # the inverse of softplus
 
 
 class _SelectiveScan(torch.autograd.Function):
@@ -143,8 +158,7 @@ def dual_scan(
     Inside a chunk a token reads those before it as attention does, its weights faded by the decay between the two; what lies
     before the chunk comes from the state.
     """
-    rows, tokens, heads, width = x_BTHP.shape
-    groups, states = B_BTGN.shape[2:]
+    tokens, heads, groups = *x_BTHP.shape[1:3], B_BTGN.size(2)
     chunk = min(chunk, tokens)
     spare = -tokens % chunk
 

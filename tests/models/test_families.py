@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from danlu.models import MODELS
-from danlu.models.base import CausalLM
+from danlu.models.base import CausalLM, Seq2SeqLM
 from danlu.models.weights import load_model, save_model
+from danlu.nn.state import RecurrentState
 
 FAMILIES = MODELS.names()
 CAUSAL = [name for name in FAMILIES if issubclass(MODELS[name], CausalLM)]
+TRAINED = [name for name in FAMILIES if not MODELS[name].counted]
 
 
 def tiny(family):
@@ -25,6 +27,11 @@ def ids(rows, length, seed=0):
     return torch.randint(31, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
+def source(model, tokens):
+    """What a model needs to read tokens beside themselves: an encoder-decoder its source."""
+    return {"source_BS": ids(len(tokens), 5, seed=1)} if isinstance(model, Seq2SeqLM) else {}
+
+
 def test_every_family_is_found_by_its_file():
     assert {"gpt2", "llama", "qwen3"} <= set(FAMILIES)
 
@@ -32,9 +39,12 @@ def test_every_family_is_found_by_its_file():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shapes(family):
     model = tiny(family)
-    assert model.hidden(ids(2, 7)).shape == (2, 7, model.config.width)
-    assert model(ids(2, 7)).shape == (2, 7, 31)
-    assert model.output_weight.shape == (31, model.config.width)
+    encoded = {"source_BSD": model.encode(source(model, ids(2, 7))["source_BS"])} if isinstance(model, Seq2SeqLM) else {}
+    assert model.hidden(ids(2, 7), **encoded).shape == (2, 7, model.config.width)
+    assert model(ids(2, 7), **source(model, ids(2, 7))).shape == (2, 7, 31)
+    assert model.vocab_size == 31
+    if not model.counted:
+        assert model.output_weight.shape == (31, model.config.width)
 
 
 @pytest.mark.parametrize("family", CAUSAL)
@@ -51,7 +61,11 @@ def test_decoding_in_any_steps_equals_all_at_once(family, steps):
 def test_a_cropped_and_reordered_state_goes_on_as_if_nothing_else_had_been(family):
     model, tokens = tiny(family), ids(3, 9)
     state = model.new_state(batch=3, capacity=16)
-    model(tokens, state=state)
+    recurrent = any(isinstance(layer, RecurrentState) for layer in state.layers)
+    model(tokens[:, :5] if recurrent else tokens, state=state)
+    if recurrent:
+        with pytest.raises(ValueError, match="cannot go back to 3 of 5"):
+            state.crop(3)
     state.crop(5)
     state.reorder(torch.tensor([2, 0, 0]))
     rows = tokens[[2, 0, 0]]
@@ -82,18 +96,22 @@ def test_packed_documents_equal_each_alone(family):
 
 @pytest.mark.parametrize("family", CAUSAL)
 def test_a_document_does_not_leak_into_the_next(family):
-    """Also no gradient flows from one document's loss to another document's tokens."""
     model, tokens = tiny(family), ids(2, 12)
     documents = torch.tensor([[0] * 5 + [1] * 7, [4] * 12])
     other = tokens.clone()
     other[0, :5] = (other[0, :5] + 1) % 31
     before, after = (model(part, documents_BT=documents) for part in (tokens, other))
-    torch.testing.assert_close(before[0, 5:], after[0, 5:], rtol=0, atol=0)
-    torch.testing.assert_close(before[1], after[1], rtol=0, atol=0)
+    rounding = 2e-6 if hasattr(model, "mixtures") else 0  # how an expert's product rounds depends on how many tokens it gets
+    torch.testing.assert_close(before[0, 5:], after[0, 5:], rtol=0, atol=rounding)
+    torch.testing.assert_close(before[1], after[1], rtol=0, atol=rounding)
     assert (before[0, :5] - after[0, :5]).abs().max() > 1e-3
 
+
+@pytest.mark.parametrize("family", [name for name in CAUSAL if name in TRAINED])
+def test_no_gradient_flows_from_a_documents_loss_to_another_documents_tokens(family):
+    model, documents = tiny(family), torch.tensor([[0] * 5 + [1] * 7])
     fresh = torch.tensor([[1, 2, 3, 4, 5, 11, 12, 13, 14, 15, 16, 17]])  # no token in both documents
-    model.hidden(fresh, documents_BT=documents[:1])[0, 5:].square().sum().backward()
+    model.hidden(fresh, documents_BT=documents)[0, 5:].square().sum().backward()
     moved = model.embedding.grad.abs().sum(1) > 0
     assert not moved[1:6].any() and moved[11:18].all()
 
@@ -114,7 +132,8 @@ def test_a_saved_folder_loads_with_the_same_config_and_logits(family, tmp_path):
     again = load_model(tmp_path)
     assert type(again) is type(model)
     assert again.config.to_hf() == model.config.to_hf()
-    assert torch.equal(again(ids(2, 7)), model(ids(2, 7)))
+    more = source(model, ids(2, 7))
+    assert torch.equal(again(ids(2, 7), **more), model(ids(2, 7), **more))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -138,16 +157,23 @@ def test_first_values_do_not_touch_the_global_stream(family):
     assert torch.equal(torch.rand(3), wanted)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TRAINED)
 def test_every_parameter_learns(family):
     model = tiny(family)
-    model(ids(2, 7)).square().sum().backward()
+    model(ids(2, 7), **source(model, ids(2, 7))).square().sum().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()] == []
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - set(TRAINED)))
+def test_a_counted_family_has_nothing_to_learn_and_probabilities_for_logits(family):
+    model = tiny(family)
+    assert list(model.parameters()) == []
+    torch.testing.assert_close(model(ids(2, 7)).exp().sum(-1), torch.ones(2, 7))
+
+
+@pytest.mark.parametrize("family", TRAINED)
 def test_matmul_parameters_leave_out_only_look_up_tables(family):
     model = tiny(family)
     matrices = sum(part.numel() for part in model.parameters() if part.dim() > 1)
     assert 0 < model.matmul_parameters() <= matrices
-    assert model.flops_per_token(8) > 6 * model.matmul_parameters()
+    assert model.flops_per_token(8) >= 6 * model.matmul_parameters()

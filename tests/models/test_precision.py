@@ -8,7 +8,7 @@ from danlu.models.base import CausalLM
 from danlu.models.precision import mixed
 from danlu.nn.state import LayerState
 
-FAMILIES = [name for name in MODELS.names() if issubclass(MODELS[name], CausalLM)]
+FAMILIES = [name for name in MODELS.names() if issubclass(MODELS[name], CausalLM) and not MODELS[name].counted]
 
 
 def loss(model):

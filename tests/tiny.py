@@ -18,19 +18,20 @@ class Made(Settings):
     seed: int = 0
 
 
-def tiny_tokenizer() -> Any:
-    """Bytes with three special tokens: 259 ids."""
+def tiny_tokenizer(*more: str) -> Any:
+    """Bytes with three special tokens and `more`: 259 ids and those."""
     from danlu.tokenizer.trainers import TRAINERS
 
-    return TRAINERS.build(TRAINERS["bytes"].Config()).train(iter(["abc"]), SPECIAL)
+    return TRAINERS.build(TRAINERS["bytes"].Config()).train(iter(["abc"]), (*SPECIAL, *more))
 
 
 def write_tiny(folder: Path, family: str = "qwen3", seed: int = 0, **changes: Any) -> None:
     """Files of a model folder, without lineage, as other tools leave them."""
     from danlu.models import MODELS
+    from danlu.models.base import MaskedLM
     from danlu.models.weights import save_model
 
-    tokenizer = tiny_tokenizer()
+    tokenizer = tiny_tokenizer(*(["<|mask|>"] if issubclass(MODELS[family], MaskedLM) else []))
     ids = {"vocab_size": tokenizer.vocab_size, "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
     model = MODELS[family].tiny(**{**ids, "initializer_range": 0.3, **changes})
     model.initialise(seed)

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from danlu.core.errors import NotAnArtifact, TokenizerMismatch
+from danlu.core.errors import BadInput, NotAnArtifact, TokenizerMismatch
 from danlu.core.settings import load as check
 from danlu.engine.decode import Decoder, ModelDecoder
+from danlu.engine.fill import Filled, fill
 from danlu.engine.generate import Writing, answer_room
 from danlu.engine.numpy_decode import NumpyDecoder, Prepared, prepare
 from danlu.engine.request import Sampling
-from danlu.models.base import CausalLM
+from danlu.models.base import LanguageModel, MaskedLM
 from danlu.models.weights import load_model
 from danlu.tokenizer.tokenizer import Tokenizer
 
@@ -64,7 +65,7 @@ def _ends(path: Path, tokenizer: Tokenizer) -> frozenset[int]:
 class Model:
     """An opened model. `model` is the torch module, `tokenizer` its tokenizer."""
 
-    model: CausalLM
+    model: LanguageModel
     tokenizer: Tokenizer
     path: Path
     ends: frozenset[int] = frozenset()
@@ -92,9 +93,29 @@ class Model:
 
     def write(self, text: str, sampling: Sampling) -> Writing:
         """An answer to be iterated, with its ids and the reason why it ended. Raises PromptTooLong before any work."""
+        self.check_writes()
         prompt = self.encode(text)
         room = answer_room(len(prompt), sampling.max_tokens, self.context)
         return Writing(self.decoder(len(prompt) + room), prompt, room, sampling, self.tokenizer, self.ends)
+
+    def check_writes(self) -> None:
+        """Raise BadInput for a model that fills gaps and cannot write on."""
+        if isinstance(self.model, MaskedLM):
+            mask = self.tokenizer.mask_token or "its mask token"
+            raise BadInput(
+                f"{self.path} is a masked model ({self.model.config.name}): it fills gaps and cannot write on. Put {mask} where "
+                f"a token is missing, in `danlu generate` or model.fill(text); for text that goes on, train with "
+                f"--objective.name causal."
+            )
+
+    def fill(self, text: str, top_k: int = 5) -> Filled:
+        """The text with its gaps (the mask token) filled, and the `top_k` likeliest tokens of each. For masked models."""
+        if not isinstance(self.model, MaskedLM):
+            raise BadInput(
+                f"{self.path} ({self.model.config.name}) writes on and cannot fill gaps: use generate(text), or a model trained "
+                f"with --objective.name masked."
+            )
+        return fill(self.model, self.tokenizer, text, top_k)
 
     def decoder(self, capacity: int) -> Decoder:
         """The fastest decoder this model has, with room for `capacity` tokens."""

@@ -31,7 +31,9 @@ def chat(config: Chat) -> None:
     """Read lines, answer each on stdout; notices go to stderr."""
     from danlu.engine.model import load
 
-    session = Session(load(config.model), config)
+    model = load(config.model)
+    model.check_writes()
+    session = Session(model, config)
     print(notice(config.model, session.model), file=sys.stderr)
     while (line := ask()) is not None:
         if line.startswith("/"):

@@ -1,32 +1,50 @@
-"""Complete a text: the answer goes to stdout as it is written, and nothing else does."""
+"""Complete a text, or fill its gaps with a masked model: the answer goes to stdout, and nothing else does."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from danlu.core.errors import BadInput
+from danlu.core.errors import BadInput, BadSettings
 from danlu.engine.request import Sampling
 from danlu.stages import STAGES
 
 
 class Generate(Sampling):
-    """The same model, prompt, settings and seed give the same answer, streamed or not."""
+    """The same model, prompt, settings and seed give the same answer, streamed or not. A masked model fills each `<|mask|>` of
+    the prompt with the likeliest token, and takes no settings of an answer."""
 
     positional = ("model", "prompt")
 
     model: Path
     """Folder of the model."""
     prompt: str
-    """Text to go on from; `-` reads it from stdin."""
+    """Text to go on from, or with gaps to fill; `-` reads it from stdin."""
 
 
 @STAGES.register
 def generate(config: Generate) -> None:
     """Write the continuation of a prompt on stdout, piece by piece, and a line break at its end."""
     from danlu.engine.model import load
+    from danlu.models.base import MaskedLM
 
     prompt = sys.stdin.read() if config.prompt == "-" else config.prompt
     if "\x00" in prompt:
         raise BadInput("the prompt holds a NUL character, so it is no text. Give a text file or a quoted text.")
-    for piece in load(config.model).write(prompt, config):
+    model = load(config.model)
+    if isinstance(model.model, MaskedLM):
+        print(filled(model, prompt, config))
+        return
+    for piece in model.write(prompt, config):
         print(piece, end="", flush=True)
     print(flush=True)
+
+
+def filled(model: Any, prompt: str, config: Generate) -> str:
+    """The prompt without gaps. Raises BadSettings for settings that only an answer has."""
+    if beside := sorted(config.model_fields_set - {"model", "prompt"}):
+        raise BadSettings(
+            f"{config.model} is a masked model: it fills gaps with the likeliest tokens, and {', '.join(beside)} would change "
+            f"nothing. Leave such settings out."
+        )
+    text: str = model.fill(prompt).text
+    return text

@@ -7,6 +7,8 @@ from typing import Any
 ENDOFTEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 DEFAULT_SPECIAL_TOKENS = (ENDOFTEXT, IM_START, IM_END)
 """In this order from id 0. The first is the beginning, the end and the padding of a document at once."""
+MASK = "<|mask|>"
+"""Stands where a token was hidden; a tokenizer that has it tells transformers so."""
 
 
 @functools.cache

@@ -19,12 +19,13 @@ from danlu.core.errors import BadInput, DamagedArtifact, NotAnArtifact, UnknownN
 from danlu.core.machine import cores
 from danlu.tokenizer import engines
 from danlu.tokenizer.decoder import ByteDecoder, Decoder, PieceDecoder, byte_table, joins_bytes
+from danlu.tokenizer.definition import MASK
 from danlu.tokenizer.engines import Ids
 
 NAME, CONFIG_NAME, SPECIAL_NAME, TEMPLATE_NAME = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
 )  # fmt: skip
-_ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
+_ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "mask_token")
 _TASK_BYTES = 1 << 18
 """Text handed to a thread at once when encoding many texts: large against the cost of handing it over."""
 
@@ -42,6 +43,7 @@ class Tokenizer:
     def build(cls, definition: Mapping[str, Any], special_tokens: Sequence[str] = (), **config: Any) -> "Tokenizer":
         """A new tokenizer from its definition; the first special token begins, ends and pads documents."""
         roles = dict.fromkeys(_ROLES[:3], special_tokens[0]) if special_tokens else {}
+        roles |= {"mask_token": MASK} if MASK in special_tokens else {}
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **roles,
                     "model_max_length": 10**30, **config}  # fmt: skip
         text = json.dumps(definition, ensure_ascii=False, indent=1) + "\n"
@@ -134,6 +136,16 @@ class Tokenizer:
     def pad_id(self) -> int | None:
         """The token that fills rows."""
         return self._role_id("pad_token")
+
+    @property
+    def mask_token(self) -> str | None:
+        """The name of the token that stands where one was hidden."""
+        return self._role("mask_token")
+
+    @property
+    def mask_id(self) -> int | None:
+        """The token that stands where one was hidden."""
+        return self._role_id("mask_token")
 
     def _role(self, role: str) -> str | None:
         value = self.config.get(role)

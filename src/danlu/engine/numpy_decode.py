@@ -59,10 +59,12 @@ class Prepared:
 def prepare(model: CausalLM) -> Prepared | None:
     """Weights for NumpyDecoder, or None where this family, device or dtype is not what it computes."""
     config = model.config
+    if config.name not in _FAMILIES:
+        return None
     weight = model.output_weight
     fits = weight.device.type == "cpu" and model.activation_dtype == weight.dtype == torch.float32
     fits = fits and sum(part.numel() for part in model.parameters()) <= _LARGEST
-    if config.name not in _FAMILIES or not fits or not _plain_shape(config):
+    if not fits or not _plain_shape(config):
         return None
     table = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
     layers = [_layer(table, f"model.layers.{index}.", config) for index in range(config.num_hidden_layers)]

@@ -56,6 +56,14 @@ def norm_rotate(x_BTHK: Tensor, weight_K: Tensor | None, eps: float, cos: Tensor
     return norm_rotate_plain(x_BTHK, weight_K, eps, cos, sin)
 
 
+def rotate_first(x_BTHK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn only as many of a head's first channels as there are angles for; the rest carry no position."""
+    width = 2 * cos.size(-1)
+    if width == x_BTHK.size(-1):
+        return norm_rotate(x_BTHK, None, 0.0, cos, sin)
+    return torch.cat([norm_rotate(x_BTHK[..., :width], None, 0.0, cos, sin), x_BTHK[..., width:]], dim=-1)
+
+
 class _NormRotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BTHK: Tensor, weight_K: Tensor | None, eps: float, cos: Tensor, sin: Tensor) -> Tensor:

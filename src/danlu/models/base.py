@@ -5,7 +5,7 @@ writes another. B rows, T tokens, S tokens of a source, D width, V vocabulary.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -81,6 +81,11 @@ class LanguageModel(nn.Module):
     def from_hf(cls, found: dict[str, Any]) -> ModelConfig:
         """The Config that a Hugging Face config.json means. Raises UnsupportedModel listing all that is not computed here."""
         return cls.Config.from_hf(found)
+
+    @classmethod
+    def told(cls, config: Any, names: Collection[str]) -> Any:
+        """The Config once the names of the tensors on disk are known; for families whose config.json leaves something open."""
+        return config
 
     def name_here(self, name: str) -> str | None:
         """The parameter that a tensor on disk fills; None for a tensor that carries nothing. A tied head fills the embedding."""

@@ -19,11 +19,7 @@ IGNORED = frozenset((
     "attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout",  # training settings of another tool
     "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj",
     "task_specific_params", "n_ctx", "max_window_layers", "sliding_window", "gradient_checkpointing", "chunk_size_feed_forward",
-    "id2label", "label2id", "problem_type", "is_decoder", "tokenizer_class", "unsloth_version", "unsloth_fixed",
-    "dropout", "dropout_rate", "activation_dropout", "classifier_dropout", "classif_dropout", "encoder_layerdrop",
-    "decoder_layerdrop", "init_std", "initializer_factor", "num_labels", "_num_labels", "output_past",
-    "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids", "num_beams", "early_stopping", "no_repeat_ngram_size",
-    "length_penalty", "max_length", "min_length", "prefix",  # how another tool draws an answer
+    "id2label", "label2id", "problem_type", "danlu_head", "is_decoder", "tokenizer_class", "unsloth_version", "unsloth_fixed",
 ))  # fmt: skip
 """Fields of config.json that change no logit of the families here."""
 
@@ -129,6 +125,12 @@ class Seq2SeqConfig(ModelConfig):
     """Settings that every encoder-decoder has."""
 
     fixed: ClassVar[dict[str, Collection[Any]]] = {"is_encoder_decoder": (True,)}
+    harmless: ClassVar[Collection[str]] = (
+        "dropout", "dropout_rate", "activation_dropout", "classifier_dropout", "classif_dropout", "encoder_layerdrop",
+        "decoder_layerdrop", "init_std", "initializer_factor", "num_labels", "_num_labels", "output_past", "num_hidden_layers",
+        "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids", "num_beams", "early_stopping", "no_repeat_ngram_size",
+        "length_penalty", "max_length", "min_length", "prefix",  # how another tool draws an answer
+    )  # fmt: skip
 
     decoder_start_token_id: int | None = None
     """Token that opens what the decoder writes; pre-training sets it to the tokenizer's."""

@@ -6,7 +6,7 @@ the model's own memory, so that loading needs little more than the model itself.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,17 @@ _DTYPES = {
 }  # fmt: skip
 _WHOLE = {"I64": torch.int64}
 """Types of tables that number things; they keep their type whatever the model's."""
+_SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _SHARD_BYTES = 5_000_000_000
 _BUFFERED = 1 << 22  # values converted at a time
 
 
-def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> LanguageModel:
+def load_model(
+    folder: Path, dtype: torch.dtype = torch.float32, dress: Callable[[LanguageModel], Any] | None = None
+) -> Any:
     """The model in a folder, in `dtype`, ready to use and on the processor.
+
+    dress: what else the folder holds, built around the empty model (a head in place of the words, heads.py).
 
     Raises NotAnArtifact (no config.json), UnsupportedModel (something no family here computes), DamagedWeights (every
     missing, superfluous, misshapen or cut tensor in one list), TokenizerMismatch (the tokenizer beside it knows more tokens).
@@ -41,10 +46,11 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> LanguageMode
     family = family_of(found, folder)
     config = family.from_hf(found)
     _check_tokenizer(folder, config.vocab_size)
-    with torch.device("meta"):
-        model: LanguageModel = family(config)
     files = _weight_files(folder)
     on_disk = _entries(folder, files)
+    with torch.device("meta"):
+        model: Any = family(family.told(config, on_disk))
+        model = dress(model) if dress else model
     _check_index(folder, on_disk)
     places = _match(folder, model, on_disk)
     filled: dict[str, str] = {}
@@ -66,7 +72,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> LanguageMode
     return model.eval()
 
 
-def save_model(model: LanguageModel, folder: Path, shard_bytes: int = _SHARD_BYTES) -> None:
+def save_model(model: Any, folder: Path, shard_bytes: int = _SHARD_BYTES) -> None:
     """Write config.json, generation_config.json and the weights in their own dtype, as transformers would."""
     folder = Path(folder)
     tensors = {
@@ -76,7 +82,7 @@ def save_model(model: LanguageModel, folder: Path, shard_bytes: int = _SHARD_BYT
     }
     dtype = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
     config = {**model.config.to_hf(), "dtype": str(dtype).removeprefix("torch.")}
-    special = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(key) is not None}
+    special = {key: config[key] for key in _SPECIAL if config.get(key) is not None}
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", {"_from_model_config": True, **special})
     shards = list(_shards(tensors, shard_bytes))
@@ -192,7 +198,7 @@ def _check_index(folder: Path, on_disk: dict[str, dict[str, Any]]) -> None:
         raise DamagedWeights("\n  ".join([f"{folder}: {_INDEX} does not fit the shards; copy the model again:", *wrong]))
 
 
-def _match(folder: Path, model: LanguageModel, on_disk: dict[str, dict[str, Any]]) -> dict[str, tuple[str, Any]]:
+def _match(folder: Path, model: Any, on_disk: dict[str, dict[str, Any]]) -> dict[str, tuple[str, Any]]:
     """Name on disk -> name in the model and which part of it. Raises DamagedWeights listing all that does not fit."""
     held = model.state_dict()
     pieces = {own: model.pieces(own) for own in held}

@@ -93,6 +93,10 @@ class Bloom(CausalLM):
         required: ClassVar[tuple[str, ...]] = ("vocab_size", "hidden_size", "n_layer", "n_head")
         absent: ClassVar[dict[str, Any]] = {"seq_length": 2048}
         fixed: ClassVar[dict[str, Any]] = {"n_inner": (None,)}
+        harmless: ClassVar[tuple[str, ...]] = (
+            "slow_but_exact", "attention_softmax_in_fp32", "masked_softmax_fusion", "bias_dropout_fusion", "offset_alibi",
+            "skip_bias_add", "skip_bias_add_qkv", "unk_token_id",  # how its first implementation ran
+        )  # fmt: skip
 
         name: Literal["bloom"] = "bloom"  # type: ignore[assignment]  # narrows
         hidden_size: int = Field(256, gt=0)
@@ -134,10 +138,7 @@ class Bloom(CausalLM):
         def from_hf(cls, found: dict[str, Any]) -> Self:
             """The first checkpoints call the sizes n_embed, num_attention_heads and num_hidden_layers."""
             old = {"n_embed": "hidden_size", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer"}
-            renamed = {old.get(key, key): value for key, value in found.items() if old.get(key) not in found}
-            ignored = ("slow_but_exact", "attention_softmax_in_fp32", "masked_softmax_fusion", "bias_dropout_fusion",
-                       "offset_alibi", "skip_bias_add", "skip_bias_add_qkv", "unk_token_id")  # fmt: skip
-            return super().from_hf({key: value for key, value in renamed.items() if key not in ignored})
+            return super().from_hf({old.get(key, key): value for key, value in found.items() if old.get(key) not in found})
 
     def __init__(self, config: Config, seed: int = 0):
         super().__init__(config)

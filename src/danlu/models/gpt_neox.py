@@ -90,6 +90,7 @@ class GPTNeoX(CausalLM):
             "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
         )  # fmt: skip
         absent: ClassVar[dict[str, Any]] = {"tie_word_embeddings": False, "max_position_embeddings": 2048}
+        harmless: ClassVar[tuple[str, ...]] = ("classifier_dropout",)
 
         name: Literal["gpt_neox"] = "gpt_neox"  # type: ignore[assignment]  # narrows
         hidden_size: int = Field(256, gt=0)

@@ -58,9 +58,16 @@ def test_frequencies_that_depend_on_the_length_are_those_of_the_room_it_was_give
     np.testing.assert_allclose(exact.read(IDS), whole, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{"attention_bias": True}, {"mlp_bias": True}])
-def test_a_model_with_parts_that_it_does_not_compute_is_left_to_the_model(changes):
-    assert prepare(MODELS["llama"].tiny(**changes)) is None
+PARTS = [
+    ("llama", {"attention_bias": True}),
+    ("llama", {"mlp_bias": True}),
+    ("qwen3", {"use_sliding_window": True, "sliding_window": 3}),
+]
+
+
+@pytest.mark.parametrize(("family", "changes"), PARTS)
+def test_a_model_with_parts_that_it_does_not_compute_is_left_to_the_model(family, changes):
+    assert prepare(MODELS[family].tiny(**changes)) is None
 
 
 def test_other_families_and_types_are_left_to_the_model():

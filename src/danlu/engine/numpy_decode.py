@@ -76,7 +76,7 @@ def prepare(model: CausalLM) -> Prepared | None:
 
 def _plain_shape(config: DecoderConfig) -> bool:
     """Whether nothing is switched on that the steps below leave out."""
-    return not config.attention_bias and not getattr(config, "mlp_bias", False)
+    return not config.attention_bias and not getattr(config, "mlp_bias", False) and set(config.windows) == {None}
 
 
 def _layer(table: dict[str, np.ndarray], at: str, config: DecoderConfig) -> Layer:

@@ -4,6 +4,7 @@ A family says how its block attends (llama.py, qwen3.py). B rows, T tokens, D wi
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -163,11 +164,11 @@ def read_scaling(said: dict[str, Any]) -> tuple[float | None, RopeScaling | None
 class Block(nn.Module):
     """Pre-norm decoder layer, (B, T, D) -> (B, T, D)."""
 
-    def __init__(self, config: DecoderConfig, attention: SelfAttention, mlp: nn.Module):
+    def __init__(self, config: DecoderConfig, attention: SelfAttention, mlp: nn.Module, norm: type[RMSNorm] = RMSNorm):
         super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = norm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = attention
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = norm(config.hidden_size, config.rms_norm_eps)
         self.mlp = mlp
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], sight: Sight, state: KeyMemory | None = None) -> Tensor:
@@ -178,11 +179,15 @@ class Block(nn.Module):
 class Trunk(nn.Module):
     """All but the head, under the names that checkpoints use: ids (B, T) -> (B, T, D)."""
 
-    def __init__(self, config: DecoderConfig, blocks: list[Block]):
+    def __init__(self, config: DecoderConfig, blocks: Sequence[nn.Module], norm: type[RMSNorm] = RMSNorm):
         super().__init__()
         self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(blocks)
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = norm(config.hidden_size, config.rms_norm_eps)
+
+    def embed(self, ids_BT: Tensor) -> Tensor:
+        """What the first layer reads, (B, T, D)."""
+        return self.embed_tokens(ids_BT)
 
 
 class Decoder(CausalLM):
@@ -215,28 +220,35 @@ class Decoder(CausalLM):
     ) -> Tensor:
         sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
         sights = {window: sight.within(window) for window in set(self.config.windows)}
-        rope = self.rope(sight, ids_BT, state)
-        x = self.model.embed_tokens(ids_BT)
-        for index, (layer, window) in enumerate(zip(self.model.layers, self.config.windows, strict=True)):
+        ropes = self.ropes(sight, ids_BT, state)
+        x = self.model.embed(ids_BT)
+        for index, (layer, rope, window) in enumerate(zip(self.model.layers, ropes, self.config.windows, strict=True)):
             x = layer(x, rope, sights[window], state.layers[index] if state else None)
         if state:
             state.length += ids_BT.size(1)
         return self.model.norm(x)
 
+    def ropes(self, sight: Sight, ids_BT: Tensor, state: State | None = None) -> list[tuple[Tensor, Tensor]]:
+        """Each layer's cosine and sine."""
+        return [self.rope(sight, ids_BT, state)] * self.config.depth
+
     def rope(self, sight: Sight, ids_BT: Tensor, state: State | None = None) -> tuple[Tensor, Tensor]:
         """Cosine and sine for each token's place in its document, (T, K/2), or (B, T, K/2) where rows differ."""
         config, end = self.config, sight.start + sight.tokens
         scaling, length = config.rope_scaling, end
-        if sight.mixed_rows is None:
-            at = arange(sight.start, end, device=ids_BT.device)
-        else:
-            at = positions(sight.documents_BT)  # type: ignore[arg-type]  # mixed rows have documents
         if scaling and scaling.by_length:
             length = planned(end, state, scaling.trained(config.max_position_embeddings))
             if sight.mixed_rows is not None:
                 length = lengths(sight.documents_BT)  # type: ignore[arg-type]
         found = scaled(scaling, config.head_width, config.rope_theta, config.max_position_embeddings, length)
-        return turns_by(at, *found)
+        return turns_by(self.places(sight, ids_BT), *found)
+
+    @staticmethod
+    def places(sight: Sight, ids_BT: Tensor) -> Tensor:
+        """Each token's place in its document, (T,), or (B, T) where rows differ."""
+        if sight.mixed_rows is None:
+            return arange(sight.start, sight.start + sight.tokens, device=ids_BT.device)
+        return positions(sight.documents_BT)  # type: ignore[arg-type]  # mixed rows have documents
 
     @property
     def embedding(self) -> nn.Parameter:

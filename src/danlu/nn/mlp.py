@@ -27,10 +27,10 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor, norm: RMSNorm) -> Tensor:
         dtype = norm.compute_dtype or x.dtype
-        if self.gate_proj.bias is not None or not fusible(x, norm.weight, dtype):
+        if self.gate_proj.bias is not None or not fusible(x, norm.gain, dtype):
             return self.plain(x, norm)
         weights = (self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight)
-        y: Tensor = _SwiGLU.apply(x, norm.weight, norm.eps, dtype, *weights)
+        y: Tensor = _SwiGLU.apply(x, norm.gain, norm.eps, dtype, *weights)
         return y
 
     def plain(self, x: Tensor, norm: RMSNorm) -> Tensor:

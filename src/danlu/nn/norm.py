@@ -70,8 +70,21 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(width))
         self.eps = eps
 
+    @property
+    def gain(self) -> Tensor:
+        """What the normed input is multiplied with, (D,)."""
+        return self.weight
+
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps, self.compute_dtype)
+        return rms_norm(x, self.gain, self.eps, self.compute_dtype)
+
+
+class UnitRMSNorm(RMSNorm):
+    """As RMSNorm with a gain of 1 + weight, in float32 (Gemma): the weight starts at zero, and decay pulls the gain to one."""
+
+    @property
+    def gain(self) -> Tensor:
+        return 1.0 + self.weight.float()
 
 
 class LayerNorm(nn.Module):

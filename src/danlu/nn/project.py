@@ -23,9 +23,9 @@ def project_plain(x: Tensor, norm: RMSNorm, *layers: Linear) -> tuple[Tensor, ..
 def project(x: Tensor, norm: RMSNorm, *layers: Linear) -> tuple[Tensor, ...]:
     """What `project_plain` computes."""
     dtype = norm.compute_dtype or x.dtype
-    if any(layer.bias is not None for layer in layers) or not fusible(x, norm.weight, dtype):
+    if any(layer.bias is not None for layer in layers) or not fusible(x, norm.gain, dtype):
         return project_plain(x, norm, *layers)
-    products: tuple[Tensor, ...] = _Project.apply(x, norm.weight, norm.eps, dtype, *(layer.weight for layer in layers))
+    products: tuple[Tensor, ...] = _Project.apply(x, norm.gain, norm.eps, dtype, *(layer.weight for layer in layers))
     return products
 
 

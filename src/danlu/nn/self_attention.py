@@ -15,11 +15,15 @@ from danlu.nn.state import KeyMemory
 
 
 class SelfAttention(nn.Module):
-    """x (B, T, D), normed by the block's norm -> (B, T, D); `bonus` (B, T, G K) is added to the values where a family has one."""
+    """x (B, T, D), normed by the block's norm -> (B, T, D); `bonus` (B, T, G K) is added to the values where a family has one.
 
-    def __init__(self, width: int, heads: int, key_heads: int, head_width: int, *, in_bias: bool = False, out_bias: bool = False):
+    scale, softcap: of the scores, as `attend` takes them.
+    """
+
+    def __init__(self, width: int, heads: int, key_heads: int, head_width: int, *, in_bias: bool = False, out_bias: bool = False,
+                 scale: float | None = None, softcap: float | None = None):  # fmt: skip
         super().__init__()
-        self.head_width = head_width
+        self.head_width, self.scale, self.softcap = head_width, scale, softcap
         self.q_proj = Linear(width, heads * head_width, in_bias)
         self.k_proj = Linear(width, key_heads * head_width, in_bias)
         self.v_proj = Linear(width, key_heads * head_width, in_bias)
@@ -42,7 +46,7 @@ class SelfAttention(nn.Module):
         q_BHTK, k_BGSK, v_BGSK = (part.transpose(1, 2) for part in (q_BTHK, k_BTGK, v_BTGK))
         if state is not None:
             k_BGSK, v_BGSK = state.append(sight.start, k_BGSK, v_BGSK)
-        mixed_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, sight)
+        mixed_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, sight, scale=self.scale, softcap=self.softcap)
         return self.o_proj(mixed_BHTK.transpose(1, 2).flatten(2))
 
     def turn(self, q_BTHK: Tensor, k_BTGK: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -53,11 +57,12 @@ class SelfAttention(nn.Module):
 class QKNormAttention(SelfAttention):
     """Each query and key head normalised before it is turned (Henry et al. 2020, arXiv:2010.04245; RMS as in Qwen3)."""
 
-    def __init__(self, width: int, heads: int, key_heads: int, head_width: int, eps: float, *, bias: bool = False):
-        super().__init__(width, heads, key_heads, head_width, in_bias=bias, out_bias=bias)
-        self.q_norm = RMSNorm(head_width, eps)
-        self.k_norm = RMSNorm(head_width, eps)
+    def __init__(self, width: int, heads: int, key_heads: int, head_width: int, eps: float, *, bias: bool = False,
+                 scale: float | None = None, norm: type[RMSNorm] = RMSNorm):  # fmt: skip
+        super().__init__(width, heads, key_heads, head_width, in_bias=bias, out_bias=bias, scale=scale)
+        self.q_norm = norm(head_width, eps)
+        self.k_norm = norm(head_width, eps)
 
     def turn(self, q_BTHK: Tensor, k_BTGK: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         q_norm, k_norm = self.q_norm, self.k_norm
-        return norm_rotate(q_BTHK, q_norm.weight, q_norm.eps, *rope), norm_rotate(k_BTGK, k_norm.weight, k_norm.eps, *rope)
+        return norm_rotate(q_BTHK, q_norm.gain, q_norm.eps, *rope), norm_rotate(k_BTGK, k_norm.gain, k_norm.eps, *rope)

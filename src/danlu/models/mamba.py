@@ -131,7 +131,7 @@ class StateSpaceLM(RecurrentLM):
         return super().name_here(name.replace("backbone.embedding.", "backbone.embeddings."))
 
     def first(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> Tensor | None:
-        """As the authors' code: D one; convolutions and projections even in a range of 1/sqrt(inputs), output less so by depth."""
+        """As the authors' code: D one; convolutions and projections even within 1/sqrt(inputs), outputs less so by depth."""
         if name.endswith(".D"):
             return torch.ones_like(parameter)
         if name.endswith("conv1d.weight"):

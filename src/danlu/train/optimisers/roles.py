@@ -1,7 +1,8 @@
 """Which rule fits which weight: hidden matrices, lookup tables (embeddings and heads), and vectors.
 
 Names decide, since they are the names on disk: a table's rows are looked up or scored one by one, so an
-update that mixes rows (Muon) suits hidden matrices only.
+update that mixes rows (Muon) suits hidden matrices only. Numbers that stand for one channel each are vectors whatever
+their shape: decays, the taps of a channel's own convolution, shares of the token before.
 """
 
 import re
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from torch.nn import Parameter
 
 _TABLE = re.compile(r"(^|[._])(embed\w*|emb|wte|wpe|lm_head|head|score|classifier)([._]|$)|^shared\.")
+_CHANNELS = re.compile(r"(^|\.)(A_log|conv1d\.weight|time_\w+|x_[rwkvag]|r_k)$")
 
 
 @dataclass
@@ -36,7 +38,7 @@ def roles(named_parameters: Iterable[tuple[str, Parameter]]) -> Roles:
         if not parameter.requires_grad or id(parameter) in seen:
             continue
         seen.add(id(parameter))
-        if parameter.ndim < 2:
+        if parameter.ndim < 2 or _CHANNELS.search(name):
             found.vectors.append(parameter)
         elif _TABLE.search(name):
             found.tables.append(parameter)

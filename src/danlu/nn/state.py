@@ -1,13 +1,13 @@
 """What a model remembers of the tokens it has read, so that the next one costs little.
 
 A State is a list of layers' memories, each of its own kind: keys and values of everything (`LayerState`), of a window
-(`WindowState`), of what is written beside a source (`CrossState`), or a fixed number of channels (`RecurrentState`). B rows,
-G key heads, S tokens in reach, T new tokens, K head width.
+(`WindowState`), of what is written beside a source (`CrossState`), one vector a token for all heads (`LatentState`), or a
+fixed number of channels (`RecurrentState`). B rows, G key heads, S tokens in reach, T new tokens, K head width.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -38,6 +38,9 @@ class Memory(ABC):
 class LayerState(Memory):
     """Keys and values of one layer; room for more than is filled."""
 
+    growing: ClassVar[tuple[str, ...]] = ("keys", "values")
+    """Buffers (B, G, capacity, K) with a place for each token."""
+
     def __init__(self, batch: int, heads: int, capacity: int, head_width: int, dtype: torch.dtype, device: torch.device | str,
                  value_width: int | None = None):  # fmt: skip
         self.keys = torch.empty(batch, heads, capacity, head_width, dtype=dtype, device=device)
@@ -64,10 +67,31 @@ class LayerState(Memory):
         """It can always go back: what lies behind `length` is written over."""
 
     def _grow(self, capacity: int) -> None:
-        for name, old in (("keys", self.keys), ("values", self.values)):
+        for name in self.growing:
+            old = getattr(self, name)
             new = old.new_empty(old.size(0), old.size(1), capacity, old.size(3))
             new[:, :, : old.size(2)] = old
             setattr(self, name, new)
+
+
+class LatentState(LayerState):
+    """One vector a token, from which all heads make their keys and values (nn/latent_attention.py); a key head of its own."""
+
+    growing = ("keys",)
+
+    def __init__(self, batch: int, capacity: int, width: int, dtype: torch.dtype, device: torch.device | str):
+        self.keys = torch.empty(batch, 1, capacity, width, dtype=dtype, device=device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"keys": self.keys}
+
+    def add(self, length: int, latent_BTK: Tensor) -> Tensor:
+        """Write the new ones behind `length` and return all so far, (B, length + T, K), as a view."""
+        end = length + latent_BTK.size(1)
+        if end > self.capacity:
+            self._grow(max(end, 2 * self.capacity))
+        self.keys[:, 0, length:end] = latent_BTK
+        return self.keys[:, 0, :end]
 
 
 class CrossState(LayerState):

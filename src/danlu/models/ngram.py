@@ -39,11 +39,12 @@ class Table(nn.Module):
         at_N = torch.searchsorted(self.keys, key_N).clamp(max=len(self.keys) - 1)
         return torch.where(self.keys[at_N] == key_N, at_N, -1)
 
-    def left_over(self, number_N: Tensor) -> Tensor:
-        """The share that contexts with these numbers leave to shorter ones, (N,); all of it where there is no such context."""
-        if not len(self.backoff):
-            return torch.ones_like(number_N, dtype=self.backoff.dtype)
-        return torch.where(number_N < 0, 1.0, self.backoff[number_N.clamp(min=0)])
+    @staticmethod
+    def pick(values: Tensor, number_N: Tensor, otherwise: float) -> Tensor:
+        """Entries of a column by number, (N,); `otherwise` where the number is -1."""
+        if not len(values):
+            return torch.full_like(number_N, otherwise, dtype=values.dtype)
+        return torch.where(number_N < 0, otherwise, values[number_N.clamp(min=0)])
 
 
 @MODELS.register
@@ -158,7 +159,7 @@ class NGram(CausalLM):
         found_N = rest_N * self.levels[0].probability[target_N]
         for table, number_N, share_N in shares:
             entry_N = table.find(torch.where(number_N < 0, -1, number_N * self.config.vocab_size + target_N))
-            found_N = found_N + torch.where(entry_N < 0, 0.0, share_N * table.probability[entry_N])
+            found_N = found_N + share_N * Table.pick(table.probability, entry_N, 0.0)
         return found_N
 
     def _contexts(self, context_NC: Tensor) -> tuple[list[tuple[Table, Tensor, Tensor]], Tensor]:
@@ -169,7 +170,7 @@ class NGram(CausalLM):
         for length in range(len(self.levels) - 1, 0, -1):
             number_N = self._number(context_NC[:, context_NC.size(1) - length :])
             found.append((self.levels[length], number_N, share_N))
-            share_N = share_N * self.levels[length - 1].left_over(number_N)
+            share_N = share_N * Table.pick(self.levels[length - 1].backoff, number_N, 1.0)  # never a context: all is left
         return found, share_N
 
     def _number(self, tokens_NK: Tensor) -> Tensor:

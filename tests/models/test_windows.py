@@ -10,7 +10,13 @@ from tests.models.reference import ours, theirs, tokens
 
 MIXED = {"use_sliding_window": True, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
 SLIDING = {"use_sliding_window": True, "sliding_window": 3}
-WINDOWED = [("mistral", {"sliding_window": 5}), ("mistral", {"sliding_window": 1}), ("qwen2", MIXED), ("qwen3", SLIDING)]
+WINDOWED = [
+    ("mistral", {"sliding_window": 5}),
+    ("mistral", {"sliding_window": 1}),
+    ("phi3", {"sliding_window": 3}),
+    ("qwen2", MIXED),
+    ("qwen3", SLIDING),
+]
 
 
 @pytest.mark.parametrize("steps", [[1] * 41, [41], [1, 2, 3, 5, 7, 11, 12], [12, 1, 1, 1, 14, 1, 1, 10], [6] * 6 + [5]])

@@ -10,7 +10,7 @@ from danlu.models.base import CausalLM
 from danlu.nn import kernels
 from danlu.nn.linear import Linear
 from danlu.nn.loss import linear_cross_entropy_sum, linear_cross_entropy_sum_plain
-from danlu.nn.mlp import SwiGLU
+from danlu.nn.mlp import FusedSwiGLU, SwiGLU
 from danlu.nn.norm import RMSNorm, rms_norm, rms_norm_plain
 from danlu.nn.project import project, project_plain
 from danlu.nn.rope import norm_rotate, norm_rotate_plain, turns
@@ -91,9 +91,10 @@ def agree_with_weights(fast, plain, module, norm, dtype):
         torch.testing.assert_close(one, other, **close)
 
 
+@pytest.mark.parametrize("kind", [SwiGLU, FusedSwiGLU])
 @pytest.mark.parametrize("dtype", TYPES)
-def test_swiglu(dtype):
-    module, norm = SwiGLU(7, 11), RMSNorm(7, 1e-3)
+def test_swiglu(dtype, kind):
+    module, norm = kind(7, 11), RMSNorm(7, 1e-3)
     parts(module, norm, dtype)
     agree_with_weights(lambda x: module(x, norm), lambda x: module.plain(x, norm), module, norm, dtype)
 

@@ -61,10 +61,10 @@ class DecoderConfig(ModelConfig):
             raise ValueError(
                 f"hidden_size {self.hidden_size} does not divide among {self.num_attention_heads} heads; give head_dim"
             )
-        if self.head_width % 2:
-            raise ValueError(f"rotary positions need an even head_dim, not {self.head_width}")
+        if self.rotary_width < 2 or self.rotary_width % 2:
+            raise ValueError(f"rotary positions turn pairs of channels, not {self.rotary_width} of a head: give an even head_dim")
         if self.rope_scaling:
-            self.rope_scaling.check(self.head_width)
+            self.rope_scaling.check(self.rotary_width)
         return self
 
     @property
@@ -76,6 +76,11 @@ class DecoderConfig(ModelConfig):
     def head_width(self) -> int:
         """Channels of a head, resolved."""
         return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def rotary_width(self) -> int:
+        """Channels of a head that carry positions: its first ones."""
+        return self.head_width
 
     @property
     def windows(self) -> tuple[int | None, ...]:
@@ -240,7 +245,7 @@ class Decoder(CausalLM):
             length = planned(end, state, scaling.trained(config.max_position_embeddings))
             if sight.mixed_rows is not None:
                 length = lengths(sight.documents_BT)  # type: ignore[arg-type]
-        found = scaled(scaling, config.head_width, config.rope_theta, config.max_position_embeddings, length)
+        found = scaled(scaling, config.rotary_width, config.rope_theta, config.max_position_embeddings, length)
         return turns_by(self.places(sight, ids_BT), *found)
 
     @staticmethod

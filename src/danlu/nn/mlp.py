@@ -39,6 +39,27 @@ class SwiGLU(nn.Module):
         return self.down_proj(F.silu(gate) * up)
 
 
+class FusedSwiGLU(nn.Module):
+    """The same, gate and up in one matrix, the gate first (Phi-3)."""
+
+    def __init__(self, width: int, inner: int):
+        super().__init__()
+        self.gate_up_proj = Linear(width, 2 * inner)
+        self.down_proj = Linear(inner, width)
+
+    def forward(self, x: Tensor, norm: RMSNorm) -> Tensor:
+        dtype = norm.compute_dtype or x.dtype
+        if not fusible(x, norm.gain, dtype):
+            return self.plain(x, norm)
+        y: Tensor = _SwiGLU.apply(x, norm.gain, norm.eps, dtype, *self.gate_up_proj.weight.chunk(2), self.down_proj.weight)
+        return y
+
+    def plain(self, x: Tensor, norm: RMSNorm) -> Tensor:
+        """The definition."""
+        gate, up = self.gate_up_proj(norm(x)).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
+
+
 class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(

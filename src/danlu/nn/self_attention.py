@@ -10,7 +10,7 @@ from danlu.nn.linear import Linear
 from danlu.nn.mask import Sight
 from danlu.nn.norm import RMSNorm
 from danlu.nn.project import project
-from danlu.nn.rope import norm_rotate
+from danlu.nn.rope import norm_rotate, rotate_first
 from danlu.nn.state import KeyMemory
 
 
@@ -24,10 +24,18 @@ class SelfAttention(nn.Module):
                  scale: float | None = None, softcap: float | None = None):  # fmt: skip
         super().__init__()
         self.head_width, self.scale, self.softcap = head_width, scale, softcap
-        self.q_proj = Linear(width, heads * head_width, in_bias)
-        self.k_proj = Linear(width, key_heads * head_width, in_bias)
-        self.v_proj = Linear(width, key_heads * head_width, in_bias)
+        self.lay_out(width, heads * head_width, key_heads * head_width, in_bias)
         self.o_proj = Linear(heads * head_width, width, out_bias)
+
+    def lay_out(self, width: int, query_width: int, key_width: int, bias: bool) -> None:
+        """The matrices before attention."""
+        self.q_proj = Linear(width, query_width, bias)
+        self.k_proj = Linear(width, key_width, bias)
+        self.v_proj = Linear(width, key_width, bias)
+
+    def project(self, x: Tensor, norm: RMSNorm) -> tuple[Tensor, ...]:
+        """Queries (B, T, H K), keys and values (B, T, G K) of the normed x."""
+        return project(x, norm, self.q_proj, self.k_proj, self.v_proj)
 
     def forward(
         self,
@@ -38,7 +46,7 @@ class SelfAttention(nn.Module):
         state: KeyMemory | None = None,
         bonus: Tensor | None = None,
     ) -> Tensor:
-        q, k, v = project(x, norm, self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = self.project(x, norm)
         if bonus is not None:
             v = v + bonus.to(v.dtype)
         q_BTHK, k_BTGK, v_BTGK = (part.unflatten(-1, (-1, self.head_width)) for part in (q, k, v))
@@ -51,7 +59,19 @@ class SelfAttention(nn.Module):
 
     def turn(self, q_BTHK: Tensor, k_BTGK: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Queries and keys with their positions in them."""
-        return norm_rotate(q_BTHK, None, 0.0, *rope), norm_rotate(k_BTGK, None, 0.0, *rope)
+        return rotate_first(q_BTHK, *rope), rotate_first(k_BTGK, *rope)
+
+
+class FusedAttention(SelfAttention):
+    """Queries, keys and values come out of one matrix, one after another (Phi-3)."""
+
+    def lay_out(self, width: int, query_width: int, key_width: int, bias: bool) -> None:
+        self.widths = [query_width, key_width, key_width]
+        self.qkv_proj = Linear(width, sum(self.widths), bias)
+
+    def project(self, x: Tensor, norm: RMSNorm) -> tuple[Tensor, ...]:
+        (qkv,) = project(x, norm, self.qkv_proj)
+        return qkv.split(self.widths, dim=-1)
 
 
 class QKNormAttention(SelfAttention):

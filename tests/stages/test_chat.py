@@ -6,7 +6,9 @@ import sys
 import pytest
 from tests.tiny import tiny_model
 
+import danlu
 from danlu.cli import main
+from danlu.core.errors import BadSettings
 from danlu.engine.model import load
 from danlu.engine.request import Sampling
 from danlu.stages.chat import Session
@@ -87,3 +89,14 @@ def test_an_interrupt_at_the_prompt_leaves(folder, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", Hand())
     assert main(["chat", str(folder)]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_eliza_answers_without_a_model_and_takes_no_settings(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO("My garden is dry\n/reset\nHm\n我的工作很累\n/quit\nnever read\n"))
+    danlu.chat("eliza")
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == ["Your garden is dry?", "Please say more about that.", "你的工作很累？"]
+    assert "Forgotten." in shown.err
+    with pytest.raises(BadSettings, match=r"eliza takes no settings.*--temperature"):
+        danlu.chat("eliza", temperature=0.5)

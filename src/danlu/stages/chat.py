@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from danlu.apps.eliza import CHINESE, ENGLISH, Eliza
 from danlu.core import log
-from danlu.core.errors import DanluError
+from danlu.core.errors import BadSettings, DanluError
 from danlu.engine.request import Sampling
 from danlu.stages import STAGES
 
@@ -15,6 +16,10 @@ _HELP = """/reset    forget everything said so far
 /quit     leave (so does the end of input)
 Ctrl-C stops an answer; at the prompt it leaves."""
 
+_DOCTORS_HELP = """/reset    forget everything said so far
+/quit     leave (so does the end of input)"""
+_ELIZA = Path("eliza")
+
 
 class Chat(Sampling):
     """A base model (one without a chat template) is no partner in conversation: your text and its own form one document, which
@@ -23,24 +28,38 @@ class Chat(Sampling):
     positional = ("model",)
 
     model: Path
-    """Folder of the model."""
+    """Folder of the model; or eliza, the program of 1966 that needs none."""
 
 
 @STAGES.register
 def chat(config: Chat) -> None:
     """Read lines, answer each on stdout; notices go to stderr."""
-    from danlu.engine.model import load
-
-    model = load(config.model)
-    model.check_writes()
-    session = Session(model, config)
-    print(notice(config.model, session.model), file=sys.stderr)
+    session: Session | Doctor = doctor(config) if config.model == _ELIZA and not config.model.exists() else partner(config)
     while (line := ask()) is not None:
         if line.startswith("/"):
             if not session.command(line):
                 return
         elif line:
             session.answer(line)
+
+
+def partner(config: Chat) -> "Session":
+    """A conversation with a model."""
+    from danlu.engine.model import load
+
+    model = load(config.model)
+    model.check_writes()
+    session = Session(model, config)
+    print(notice(config.model, session.model), file=sys.stderr)
+    return session
+
+
+def doctor(config: Chat) -> "Doctor":
+    """A conversation with ELIZA. Raises BadSettings for settings of sampling: nothing is sampled."""
+    if given := sorted(config.model_fields_set - {"model"}):
+        raise BadSettings(f"eliza takes no settings: its answers involve no chance. Leave out --{', --'.join(given)}.")
+    print(f"{ENGLISH.greeting} {CHINESE.greeting} /help shows the commands.", file=sys.stderr)
+    return Doctor()
 
 
 def notice(path: Path, model: Any) -> str:
@@ -62,6 +81,27 @@ def ask() -> str | None:
         print(file=sys.stderr)
         return None
     return line.rstrip("\r\n") if line else None
+
+
+class Doctor:
+    """A conversation with ELIZA under the commands of a model's."""
+
+    def __init__(self) -> None:
+        self.eliza = Eliza()
+
+    def command(self, line: str) -> bool:
+        """Obey a line that begins with a slash; False when it says to leave."""
+        word = line.partition(" ")[0]
+        if word == "/quit":
+            return False
+        if word == "/reset":
+            self.eliza = Eliza()
+        print("Forgotten." if word == "/reset" else _DOCTORS_HELP, file=sys.stderr)
+        return True
+
+    def answer(self, line: str) -> None:
+        """Print what ELIZA says to a line."""
+        print(self.eliza.answer(line), flush=True)
 
 
 class Session:

@@ -1,0 +1,1 @@
+"""Things made with models, and what came before them."""

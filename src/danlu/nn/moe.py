@@ -147,15 +147,16 @@ class SparseMLP(nn.Module):
         normed = norm(x)
         x_ND = normed.flatten(0, -2)
         routing = self.gate(x_ND)
-        if self.training and self.noted is None:
-            self.note(balance(routing))
+        if self.training:
+            self.note(balance(routing))  # also when it is not kept: a recomputation must do what the first pass did
         y = self.experts(x_ND, routing.expert_NK, routing.share_NK).view(normed.shape)
         return y + self.shared_experts(x, norm) if hasattr(self, "shared_experts") else y
 
     def note(self, found: Balance) -> None:
-        """Keep the balance of this pass, and add its tokens to those of the step."""
-        self.noted = found
-        self.tokens_E = found.tokens_E if self.tokens_E is None else self.tokens_E + found.tokens_E
+        """Keep the balance of this pass and add its tokens to those of the step, unless this pass was noted before."""
+        if self.noted is None:
+            self.noted = found
+            self.tokens_E = found.tokens_E if self.tokens_E is None else self.tokens_E + found.tokens_E
 
     def take(self) -> Tensor:
         """Tokens that each expert got since the last call, (E,), float32 on this process alone."""

@@ -47,6 +47,8 @@ class Watch(Settings):
     """What the model writes as it learns."""
     save: Annotated[Named, choice(WATCHERS)] = {"name": "save"}  # type: ignore[assignment]  # noqa: RUF012
     """When checkpoints are made, and how many stay."""
+    experts: Annotated[Named, choice(WATCHERS)] = {"name": "experts"}  # type: ignore[assignment]  # noqa: RUF012
+    """Which experts tokens go to, where the model has experts."""
     profile: Annotated[Named, choice(WATCHERS)] | None = None
     """A trace of a few steps: say --watch.profile profile."""
     tensorboard: bool = False
@@ -371,7 +373,8 @@ def _watchers(
         peak_flops=pace.matmul_flops.get(plan.dtype, 0.0) * run.world.size,
     )
     watch = config.watch
-    chosen = [watch.progress, watch.heldout, watch.samples, watch.save, *([watch.profile] if watch.profile else [])]
+    chosen = [watch.progress, watch.heldout, watch.samples, watch.save, watch.experts]
+    chosen += [watch.profile] if watch.profile else []
     return [WATCHERS.build(one, tools) for one in chosen]
 
 

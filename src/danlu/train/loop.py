@@ -131,6 +131,7 @@ def train(run: Run) -> None:
             run.optimiser.step()
             run.done.tokens += int(tokens)
             run.done.step += 1
+        run.parallel.after_step(moved=not reason)
         run.optimiser.zero_grad(set_to_none=True)
         rate = run.optimiser.param_groups[0]["lr"]
         facts = StepFacts(run.step, loss, grad_norm, rate, int(tokens), time.monotonic() - started, sick=bool(reason))

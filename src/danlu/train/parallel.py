@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from danlu.core.errors import BadSettings
 from danlu.models import MODELS
+from danlu.models.base import LanguageModel
 from danlu.models.plan import blocks
 from danlu.objectives.base import Batch
 from danlu.train.launch import World
@@ -60,6 +61,12 @@ class Parallel:
                 yield
         else:
             yield
+
+    def after_step(self, moved: bool) -> None:
+        """Let every language model inside do what it does between steps; every process must ask. moved: the weights were."""
+        for part in self.model.modules():
+            if isinstance(part, LanguageModel):
+                part.after_step(self.world.sum, moved)
 
     def loss_sum(self, batch: Batch) -> Tensor:
         """Sum of nats of a micro-batch, which is brought to this process's device first."""

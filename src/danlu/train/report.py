@@ -30,6 +30,7 @@ def write(
     page.facts(facts(figures))
     add_plan(page, events["plan"])
     add_curves(page, events)
+    add_experts(page, events.get("experts", []))
     add_samples(page, events["sample"])
     _add_guard(page, events["guard"])
     if ledger:
@@ -126,6 +127,43 @@ def add_curves(page: Page, events: Mapping[str, Events]) -> None:
         axis.plot([step for step, _ in pairs], [value for _, value in pairs], color="#5a6b3b", linewidth=0.9)
         axis.set(xlabel="step", ylabel=label)
     page.figure(figure, "Learning rate, gradient norm and speed by step.")
+
+
+def add_experts(page: Page, uses: Events) -> None:
+    """How tokens spread over the experts of each sparse layer: how even over time, and who got what in the end."""
+    if not uses:
+        return
+    page.heading("Use of the experts")
+    figure, (left, right) = new_figure(10, 3.0, columns=2)
+    evenness = [[_evenness(share) for share in use["share"]] for use in uses]
+    for layer in range(len(evenness[0])):
+        left.plot([use["step"] for use in uses], [one[layer] for one in evenness], ".-", linewidth=0.9, label=str(layer))
+    left.set(xlabel="step", ylabel="evenness", ylim=(0, 1.05))
+    last = uses[-1]["share"]
+    experts = len(last[0])
+    picture = right.imshow([[share * experts for share in row] for row in last], aspect="auto", cmap="RdBu_r", vmin=0, vmax=2)
+    right.set(xlabel="expert", ylabel="sparse layer", xticks=_few(experts), yticks=_few(len(last)))
+    right.grid(False)
+    figure.colorbar(picture, ax=right, label="times an equal share")
+    page.figure(
+        figure,
+        "Left: evenness of each sparse layer, the entropy of its experts' shares over that of equal ones; 1 is equal. "
+        f"Right: what each expert got in the last stretch, up to step {uses[-1]['step']}. No token is dropped.",
+    )
+
+
+def _evenness(shares: Sequence[float]) -> float:
+    """Entropy of shares over that of equal ones.
+
+    >>> _evenness([0.5, 0.5, 0.0, 0.0])
+    0.5
+    """
+    return -sum(share * math.log(share) for share in shares if share > 0) / math.log(len(shares)) if len(shares) > 1 else 1.0
+
+
+def _few(number: int) -> list[int]:
+    """Some of the whole numbers below `number`, evenly apart."""
+    return list(range(0, number, max(1, number // 8)))
 
 
 def add_samples(page: Page, samples: Events) -> None:

@@ -8,6 +8,7 @@ done when the event was written:
   run), memory_bytes (peak), mfu (part of the measured matmul peak; absent where none was measured)
 - heldout: step, tokens, loss (nats a token), bits_per_byte, seconds, documents, targets
 - sample: step, prompt, text
+- experts: step, share (for each sparse layer the part of its tokens that each expert got since the last such event)
 - guard: step, reason, loss, grad_norm, action, culprit (file:line and document), culprit_loss
 - checkpoint: step, path
 """

@@ -19,6 +19,7 @@ from danlu.core.errors import DamagedWeights, NotAnArtifact, TokenizerMismatch, 
 from danlu.core.files import write_text, writing
 from danlu.models import MODELS
 from danlu.models.base import LanguageModel
+from danlu.models.config import ModelConfig
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = {
@@ -32,11 +33,13 @@ _BUFFERED = 1 << 22  # values converted at a time
 
 
 def load_model(
-    folder: Path, dtype: torch.dtype = torch.float32, dress: Callable[[LanguageModel], Any] | None = None
-) -> Any:
+    folder: Path, dtype: torch.dtype = torch.float32, dress: Callable[[LanguageModel], Any] | None = None,
+    config: ModelConfig | None = None,
+) -> Any:  # fmt: skip
     """The model in a folder, in `dtype`, ready to use and on the processor.
 
     dress: what else the folder holds, built around the empty model (a head in place of the words, heads.py).
+    config: settings in place of the folder's own, of the same family and with the same shapes.
 
     Raises NotAnArtifact (no config.json), UnsupportedModel (something no family here computes), DamagedWeights (every
     missing, superfluous, misshapen or cut tensor in one list), TokenizerMismatch (the tokenizer beside it knows more tokens).
@@ -44,7 +47,7 @@ def load_model(
     folder = Path(folder)
     found = read_config(folder)
     family = family_of(found, folder)
-    config = family.from_hf(found)
+    config = config or family.from_hf(found)
     _check_tokenizer(folder, config.vocab_size)
     files = _weight_files(folder)
     on_disk = _entries(folder, files)

@@ -1,4 +1,4 @@
-"""Train a language model on a dataset, from nothing, within a budget."""
+"""Train a language model on a dataset within a budget, from nothing or from a model's weights."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from danlu.core.settings import Named, Settings, choice, load
 from danlu.core.units import Budget, size
 from danlu.models import MODELS
 from danlu.objectives import OBJECTIVES
-from danlu.stages import STAGES, settings_of
+from danlu.stages import STAGES, settings_of, start
 from danlu.train.guard import GuardSettings
 from danlu.train.optimisers import OPTIMISERS
 from danlu.train.schedules import SCHEDULES
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from danlu.train.loop import Run
     from danlu.train.plan import Pace, Plan
 
-_FREE = ("dataset", "out", "tokenizer", "threads", "compile", "recompute", "parallel", "watch", "overwrite")
+_FREE = ("dataset", "out", "init", "tokenizer", "threads", "compile", "recompute", "parallel", "watch", "overwrite")
 """Settings that may change between the attempts of a run: paths (the ids count) and what moves only the last digits."""
 
 
@@ -65,6 +65,8 @@ class Pretrain(Settings):
     """Folder that `danlu prepare` wrote."""
     out: Path
     """Model folder to write, in Hugging Face's layout; the run's own state lies beside it in OUT.run."""
+    init: Path | None = None
+    """Model folder to go on from: weights, sizes, tokenizer. --model may change what costs no weight its place: rope_scaling, ..."""
     tokenizer: Path | None = None
     """Folder that `danlu tokenizer` wrote; left out: one is trained on the dataset, with a vocabulary that suits the budget."""
     budget: Budget = "10m"  # type: ignore[assignment]  # defaults are validated
@@ -80,7 +82,7 @@ class Pretrain(Settings):
     schedule: Annotated[Named, choice(SCHEDULES)] = {"name": "wsd"}  # type: ignore[assignment]  # noqa: RUF012
     """How the rate moves over the run."""
     row_tokens: int | None = Field(None, ge=2)
-    """Tokens of a row: what the model sees at once. None: chosen by the budget."""
+    """Tokens of a row: what the model sees at once. None: chosen by the budget; with --init, the model's context."""
     batch_rows: int | None = Field(None, ge=1)
     """Rows of a step, over all processes. None: chosen by the budget."""
     micro_rows: int | None = Field(None, ge=1)
@@ -115,10 +117,17 @@ class Pretrain(Settings):
         if not isinstance(data, Mapping):
             return data
         objective, model = data.get("objective", "causal"), data.get("model", {})
+        if data.get("init") and isinstance(model, Mapping) and "name" not in model:
+            return {**data, "model": {"name": start.family(Path(data["init"])), **model}}
         named = objective.get("name", "causal") if isinstance(objective, Mapping) else getattr(objective, "name", objective)
         if named not in OBJECTIVES or not isinstance(model, Mapping) or "name" in model:
             return data
         return {**data, "model": {"name": OBJECTIVES[named].family, **model}}
+
+    @property
+    def brought(self) -> Path | None:
+        """The folder whose tokenizer is used; None: one is trained."""
+        return self.tokenizer or self.init
 
 
 @STAGES.register
@@ -130,6 +139,7 @@ def pretrain(config: Pretrain) -> Artifact | None:
 
     check_out(config.out, config.overwrite)
     _check_kind(config)
+    start.check(config)
     dataset = open_artifact(config.dataset, "dataset")
     place = Workplace(work_folder(config.out))
     with ExitStack() as stack:
@@ -180,7 +190,9 @@ def _identity(config: Pretrain, dataset: Artifact) -> dict[str, Any]:
     from danlu.tokenizer.tokenizer import Tokenizer
 
     settings = config.model_dump(mode="json", exclude=set(_FREE))
-    return {**settings, "dataset": dataset.id, "tokenizer": Tokenizer.open(config.tokenizer).id if config.tokenizer else None}
+    begun = {"init": start.as_input(config.init).id} if config.init else {}
+    known = Tokenizer.open(config.brought).id if config.brought else None
+    return {**settings, **begun, "dataset": dataset.id, "tokenizer": known}
 
 
 def _decide(config: Pretrain, place: Workplace, world: "World") -> "tuple[Plan, Pace, float]":
@@ -215,17 +227,23 @@ def _choose(config: Pretrain, world: "World", started: float) -> "tuple[Plan, Pa
     from danlu.train.plan import Fixed, given
 
     dtype = None if config.dtype == "auto" else config.dtype
+    settings = start.model_settings(config.init, config.model) if config.init else None
     fixed = Fixed(
-        model=given(config.model), vocab_size=None if config.tokenizer else config.vocab_size, row_tokens=config.row_tokens,
+        model=settings.model_dump(mode="json") if settings else given(config.model),
+        vocab_size=None if config.tokenizer else config.vocab_size,
+        row_tokens=config.row_tokens or (settings.context if settings else None),
         rows=config.batch_rows, micro_rows=config.micro_rows, steps=config.steps, optimiser=given(config.optimiser),
         schedule=given(config.schedule), dtype=dtype, threads=config.threads, compile=config.compile, processes=world.size,
     )  # fmt: skip
-    text = corpus.facts(config.dataset, Tokenizer.open(config.tokenizer) if config.tokenizer else None)
+    text = corpus.facts(config.dataset, Tokenizer.open(config.brought) if config.brought else None)
     if fixed.vocab_size:
         text = text.model_copy(update={"bytes_per_token": {fixed.vocab_size: _between(text.bytes_per_token, fixed.vocab_size)}})
     pace = speed.measure(config.threads, dtype)
     log.say(speed.describe(pace))
-    return budget.choose(config.budget, text, pace, fixed, spent_s=time.monotonic() - started), pace
+    plan = budget.choose(config.budget, text, pace, fixed, spent_s=time.monotonic() - started)
+    if settings:
+        plan = plan.model_copy(update={"optimiser": start.gentler(plan.optimiser, fixed.optimiser)})
+    return plan, pace
 
 
 def _between(bytes_per_token: dict[int, float], vocab_size: int) -> float:
@@ -242,12 +260,12 @@ def _tokenizer(config: Pretrain, place: Workplace, plan: "Plan", world: "World")
     from danlu.tokenizer.tokenizer import Tokenizer
 
     special = OBJECTIVES[config.objective.name].special_tokens
-    if config.tokenizer:
-        given = Tokenizer.open(config.tokenizer)
+    if config.brought:
+        given = Tokenizer.open(config.brought)
         if lacking := [token for token in special if token not in given.special_tokens]:
             raise TokenizerMismatch(
                 f"--objective.name {config.objective.name} needs the special token(s) {', '.join(lacking)}, and "
-                f"{config.tokenizer} lacks them. Train one with `danlu tokenizer` and --special_tokens, or leave it out."
+                f"{config.brought} lacks them. Train one with `danlu tokenizer` and --special_tokens, or leave it out."
             )
         return given
     folder = place.folder / "tokenizer"
@@ -305,7 +323,7 @@ def _assemble(
 
     torch.set_num_threads(config.threads or _threads(plan))
     model_settings = MODELS[plan.model["name"]].Config(**{**plan.model, **_vocabulary(config, plan, tokenizer)})
-    model = MODELS.build(model_settings, derive(config.seed, "model"))
+    model = start.model(config.init, model_settings, derive(config.seed, "model"))
     model.to(world.device)
     if config.recompute:
         save_activations(model)
@@ -341,7 +359,9 @@ def _threads(plan: "Plan") -> int:
 
 
 def _vocabulary(config: Pretrain, plan: "Plan", tokenizer: "Tokenizer") -> dict[str, Any]:
-    """What the tokenizer decides about the model; a vocabulary that the user wants larger may be larger."""
+    """What the tokenizer decides about a new model; a vocabulary that the user wants larger may be larger."""
+    if config.init:
+        return {}
     fields = MODELS[plan.model["name"]].Config.model_fields
     known = {"vocab_size": max(tokenizer.vocab_size, plan.model.get("vocab_size", 0) if _asked(config, "vocab_size") else 0),
              "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}  # fmt: skip
@@ -411,13 +431,14 @@ def _publish(
     if not run.world.first:
         return None
     inputs = [dataset.as_input("dataset")]
+    inputs += [start.as_input(config.init)] if config.init else []
     inputs += [open_artifact(config.tokenizer).as_input("tokenizer")] if config.tokenizer else []
     with publish(config.out, kind="model", stage="pretrain", settings=config, inputs=inputs, overwrite=config.overwrite) as draft:
         save_model(model, draft.path)
         tokenizer.save(draft.path)
         draft.ledger, draft.seeds = _ledger(run, tokens), {"seed": config.seed}
         draft.metrics = _metrics(run, model)
-        draft.licences, draft.sources = list(dataset.lineage.licences), list(dataset.lineage.sources)
+        draft.licences, draft.sources = start.records(config.init, dataset)
         draft.wall_s = run.seconds
         facts = {"family": plan.model["name"], "parameters": draft.metrics["parameters"], "vocab_size": model.config.vocab_size,
                  "context": model.config.context}  # fmt: skip

@@ -38,3 +38,11 @@ def initialise(
 def uniform(parameter: Tensor, most: float, generator: torch.Generator) -> Tensor:
     """Values of a parameter's shape, even between -most and most."""
     return (2 * torch.rand(parameter.shape, generator=generator, device=generator.device) - 1) * most
+
+
+def orthogonal(parameter: Tensor, gain: float, generator: torch.Generator) -> Tensor:
+    """A matrix of a parameter's shape whose shorter side is orthonormal, times `gain` (Saxe et al. 2013, arXiv:1312.6120)."""
+    drawn = torch.randn(parameter.shape, generator=generator, device=generator.device)
+    basis, upper = torch.linalg.qr(drawn.mT if drawn.size(0) < drawn.size(1) else drawn)
+    basis = basis * upper.diagonal().sign()
+    return gain * (basis.mT if drawn.size(0) < drawn.size(1) else basis)

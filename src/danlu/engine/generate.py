@@ -34,14 +34,15 @@ class Writing:
     """An answer being written: iterate for pieces of text; when they end, `reason` says why and `ids` holds every token."""
 
     def __init__(self, decoder: Decoder, prompt: list[int], room: int, sampling: Sampling, tokenizer: Tokenizer,
-                 ends: Collection[int]):  # fmt: skip
+                 ends: Collection[int], source_tokens: int | None = None):  # fmt: skip
         if not prompt:
             raise BadInput("the prompt is empty and the tokenizer has no token to begin with. Give at least one character.")
-        self.prompt_tokens, self.ids = len(prompt), []  # type: int, list[int]
+        self.prompt_tokens = len(prompt) if source_tokens is None else source_tokens
+        self.ids: list[int] = []
         self.reason: Reason = "length"
         self.stop: str | None = None
         self._decoder, self._room, self._sampling, self._tokenizer, self._ends = decoder, room, sampling, tokenizer, ends
-        self._seen = np.empty(len(prompt) + room, np.int64)
+        self._begin, self._seen = len(prompt), np.empty(len(prompt) + room, np.int64)
         self._seen[: len(prompt)] = prompt
 
     def __iter__(self) -> Iterator[str]:
@@ -60,7 +61,7 @@ class Writing:
     def tokens(self) -> Iterator[int]:
         """The ids of the answer without the token that ends it; `ids` includes that token."""
         chain, seed = self._sampling.chain(), self._sampling.seed
-        known, at = self._tokenizer.vocab_size, self.prompt_tokens
+        known, at = self._tokenizer.vocab_size, self._begin
         logits_V = self._decoder.read(self._seen[:at])
         for step in range(self._room):
             token = pick(logits_V[:known], self._seen[:at], chain, seed, step)  # rows beyond `known` are padding

@@ -10,24 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from danlu.core import lineage
 from danlu.core.errors import BadInput, NotAnArtifact, TokenizerMismatch
 from danlu.core.settings import load as check
-from danlu.engine.decode import Decoder, ModelDecoder
+from danlu.engine.decode import Decoder, ModelDecoder, PrefixDecoder, Seq2SeqDecoder
 from danlu.engine.fill import Filled, fill
 from danlu.engine.generate import Writing, answer_room
+from danlu.engine.heads import HeadedModel
 from danlu.engine.numpy_decode import NumpyDecoder, Prepared, prepare
 from danlu.engine.request import Sampling
-from danlu.models.base import LanguageModel, MaskedLM
-from danlu.models.weights import load_model
+from danlu.engine.source import around_ids, source_ids
+from danlu.models.base import LanguageModel, MaskedLM, Seq2SeqLM
+from danlu.models.heads import is_headed, load_headed
+from danlu.models.weights import load_model, read_config
 from danlu.tokenizer.tokenizer import Tokenizer
 
 _PADDING = 64
 """Model tables are often padded by some rows beyond the tokenizer's vocabulary, for even shapes."""
 
 
-def load(path: Path | str, device: str | None = None) -> "Model":
+def load(path: Path | str, device: str | None = None) -> "Model | HeadedModel":
     """Open a model folder, made here or anywhere, on `device` (left out: a GPU where there is one).
 
+    A folder with a head for a task in place of words (`danlu finetune`) opens as a HeadedModel (heads.py).
     Raises NotAnArtifact, UnsupportedModel, DamagedWeights or TokenizerMismatch.
     """
     path = Path(path)
@@ -37,10 +42,12 @@ def load(path: Path | str, device: str | None = None) -> "Model":
             f"{path} is not a model folder: {found}. Give the --out of `danlu pretrain`, or a Hugging Face model."
         )
     tokenizer = Tokenizer.open(path)
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if is_headed(read_config(path)):
+        return HeadedModel(load_headed(path).to(place), tokenizer, path)
     model = load_model(path).eval()
     check_vocabulary(path, model.vocab_size, tokenizer.vocab_size)
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Model(model.to(place), tokenizer, path, _ends(path, tokenizer))
+    return Model(model.to(place), tokenizer, path, _ends(path, tokenizer), both_ways=_reads_both_ways(path))
 
 
 def check_vocabulary(path: Path, model_size: int, tokenizer_size: int) -> None:
@@ -61,6 +68,14 @@ def _ends(path: Path, tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(token for token in [tokenizer.eos_id, *listed] if token is not None)
 
 
+def _reads_both_ways(path: Path) -> bool:
+    """Whether the folder's record says that its prompts were prefixes; other tools have no word for it."""
+    if not (path / lineage.NAME).is_file():
+        return False
+    objective = lineage.read(path).settings.get("objective")
+    return isinstance(objective, dict) and objective.get("name") == "prefix"
+
+
 @dataclass
 class Model:
     """An opened model. `model` is the torch module, `tokenizer` its tokenizer."""
@@ -71,6 +86,8 @@ class Model:
     ends: frozenset[int] = frozenset()
     fast: bool = True
     """Decode through prepared NumPy weights where the family allows it; off, always through the torch module."""
+    both_ways: bool = False
+    """Whether the model was trained to read prompts both ways (--objective.name prefix)."""
     _prepared: Prepared | None = field(default=None, repr=False)
 
     @property
@@ -94,9 +111,34 @@ class Model:
     def write(self, text: str, sampling: Sampling) -> Writing:
         """An answer to be iterated, with its ids and the reason why it ended. Raises PromptTooLong before any work."""
         self.check_writes()
-        prompt = self.encode(text)
+        return self._answer(text, sampling) if isinstance(self.model, Seq2SeqLM) else self._go_on(self.encode(text), sampling)
+
+    def infill(self, prefix: str, suffix: str, **settings: Any) -> str:
+        """What stands between two texts, for a model trained with --objective.name fim. Raises BadInput for any other."""
+        return "".join(self.write_between(prefix, suffix, check(Sampling, settings, "sampling")))
+
+    def write_between(self, prefix: str, suffix: str, sampling: Sampling) -> Writing:
+        """The middle of two texts, to be iterated as an answer is."""
+        self.check_writes()
+        if isinstance(self.model, Seq2SeqLM):
+            raise BadInput(
+                f"{self.path} ({self.model.config.name}) reads a text and writes another: it fills stretches behind marks such "
+                f"as <|extra_0|> in its prompt. Leave the suffix out, or use a model trained with --objective.name fim."
+            )
+        return self._go_on(around_ids(self.tokenizer, prefix, suffix), sampling)
+
+    def _go_on(self, prompt: list[int], sampling: Sampling) -> Writing:
         room = answer_room(len(prompt), sampling.max_tokens, self.context)
         return Writing(self.decoder(len(prompt) + room), prompt, room, sampling, self.tokenizer, self.ends)
+
+    def _answer(self, text: str, sampling: Sampling) -> Writing:
+        """An encoder-decoder reads the text as its source; what it writes begins with a token of its own."""
+        source = source_ids(self.tokenizer, text, self.context)
+        start = self.model.config.decoder_start_token_id
+        begin = [self.tokenizer.start_id if start is None else start]
+        room = answer_room(len(begin), sampling.max_tokens, self.context)
+        decoder = Seq2SeqDecoder(self.model, source, len(begin) + room)
+        return Writing(decoder, begin, room, sampling, self.tokenizer, self.ends, source_tokens=len(source))
 
     def check_writes(self) -> None:
         """Raise BadInput for a model that fills gaps and cannot write on."""
@@ -106,6 +148,15 @@ class Model:
                 f"{self.path} is a masked model ({self.model.config.name}): it fills gaps and cannot write on. Put {mask} where "
                 f"a token is missing, in `danlu generate` or model.fill(text); for text that goes on, train with "
                 f"--objective.name causal."
+            )
+
+    def check_goes_on(self) -> None:
+        """Raise BadInput for a model whose prompt and answer are no one text, so that there is no conversation to go on with."""
+        self.check_writes()
+        if isinstance(self.model, Seq2SeqLM):
+            raise BadInput(
+                f"{self.path} is an encoder-decoder ({self.model.config.name}): it reads one text and writes another, and "
+                f"holds no conversation. Use `danlu generate {self.path} TEXT`, or a model trained with --objective.name causal."
             )
 
     def fill(self, text: str, top_k: int = 5) -> Filled:
@@ -119,6 +170,8 @@ class Model:
 
     def decoder(self, capacity: int) -> Decoder:
         """The fastest decoder this model has, with room for `capacity` tokens."""
+        if self.both_ways:
+            return PrefixDecoder(self.model, capacity)
         if self.fast and self._prepared is None:
             self._prepared = prepare(self.model)
             self.fast = self._prepared is not None

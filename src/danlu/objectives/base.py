@@ -39,11 +39,18 @@ class Batch:
     """(B, S) int32, numbered as `documents`."""
     prefix: Tensor | None = None
     """(B, T) bool: tokens that see one another both ways."""
+    read: Tensor | None = None
+    """(B,) int64: tokens of text that each row was made from; None: as many as it has targets."""
 
     @cached_property
     def target_count(self) -> int:
         """Tokens that ask for something."""
         return int((self.targets != NO_LABEL).sum())
+
+    @cached_property
+    def read_count(self) -> int:
+        """Tokens of text that it was made from."""
+        return self.target_count if self.read is None else int(self.read.sum())
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors that are there, by name."""
@@ -70,6 +77,10 @@ class Objective(ABC):
     """The family that is trained when none is named."""
     special_tokens: ClassVar[tuple[str, ...]] = ()
     """Tokens that the tokenizer needs beside its usual ones."""
+    unit: ClassVar[str] = "token"
+    """What a target is called in reports."""
+    of_text: ClassVar[bool] = True
+    """Whether each token of a text is a target once, given those before it: only then do nats become bits per byte."""
 
     def __init__(self, config: Named, tokenizer: Tokenizer | None = None):
         self.config: Any = config
@@ -86,6 +97,10 @@ class Objective(ABC):
     @abstractmethod
     def loss_sum(self, model: Any, batch: Batch) -> Tensor:
         """Sum over the batch's targets, a float32 scalar in nats, with a gradient where gradients are on."""
+
+    def figures(self) -> dict[str, float]:
+        """What the last `loss_sum` without gradients found beside it, as sums over the targets; reports show their means."""
+        return {}
 
 
 def side_by_side(rows: Sequence[Row]) -> Batch:

@@ -48,7 +48,7 @@ def partner(config: Chat) -> "Session":
     from danlu.engine.model import load
 
     model = load(config.model)
-    model.check_writes()
+    model.check_goes_on()
     session = Session(model, config)
     print(notice(config.model, session.model), file=sys.stderr)
     return session

@@ -1,4 +1,4 @@
-"""Complete a text, or fill its gaps with a masked model: the answer goes to stdout, and nothing else does."""
+"""Complete a text, answer it, or fill its gaps: what the model writes goes to stdout, and nothing else does."""
 
 import sys
 from pathlib import Path
@@ -11,14 +11,16 @@ from danlu.stages import STAGES
 
 class Generate(Sampling):
     """The same model, prompt, settings and seed give the same answer, streamed or not. A masked model fills each `<|mask|>` of
-    the prompt with the likeliest token, and takes no settings of an answer."""
+    the prompt with the likeliest token, and takes no settings of an answer. An encoder-decoder reads the prompt as its source."""
 
     positional = ("model", "prompt")
 
     model: Path
     """Folder of the model."""
     prompt: str
-    """Text to go on from, or with gaps to fill; `-` reads it from stdin."""
+    """Text to go on from, to answer, or with gaps to fill; `-` reads it from stdin."""
+    suffix: str | None = None
+    """Text that follows: the model writes what stands between the prompt and it (a model trained with --objective.name fim)."""
 
 
 @STAGES.register
@@ -34,7 +36,8 @@ def generate(config: Generate) -> None:
     if isinstance(model.model, MaskedLM):
         print(filled(model, prompt, config))
         return
-    for piece in model.write(prompt, config):
+    answer = model.write(prompt, config) if config.suffix is None else model.write_between(prompt, config.suffix, config)
+    for piece in answer:
         print(piece, end="", flush=True)
     print(flush=True)
 

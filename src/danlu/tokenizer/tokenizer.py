@@ -138,6 +138,12 @@ class Tokenizer:
         return self._role_id("pad_token")
 
     @property
+    def start_id(self) -> int:
+        """The token that opens what a decoder writes: that before a document, else the filling, else that after a document."""
+        known = [token for token in (self.bos_id, self.pad_id, self.eos_id) if token is not None]
+        return known[0] if known else 0
+
+    @property
     def mask_token(self) -> str | None:
         """The name of the token that stands where one was hidden."""
         return self._role("mask_token")
@@ -240,7 +246,8 @@ class Tokenizer:
         return byte_table(self.parts, self.vocab, self.vocab_size)
 
     @functools.cached_property
-    def _joins_bytes(self) -> bool:
+    def joins_bytes(self) -> bool:
+        """Whether a text is the bytes of its tokens, end to end."""
         return joins_bytes(self.parts)
 
     @functools.cached_property
@@ -262,7 +269,7 @@ class Tokenizer:
         if numbers and not 0 <= min(numbers) <= max(numbers) < self.vocab_size:
             wrong = next(number for number in numbers if not 0 <= number < self.vocab_size)
             raise BadInput(f"there is no token {wrong}: this vocabulary has ids 0 to {self.vocab_size - 1}.")
-        if self._joins_bytes:
+        if self.joins_bytes:
             table = self._bytes
             return b"".join([table[number] for number in numbers]).decode("utf-8", "replace")
         text: str = self.reference.decode(numbers, skip_special_tokens=False)
@@ -270,7 +277,7 @@ class Tokenizer:
 
     def decoder(self) -> Decoder:
         """A decoder for one stream of ids: `push(id)` gives the whole characters known so far, `flush()` the rest."""
-        return ByteDecoder(self.token_bytes) if self._joins_bytes else PieceDecoder(self.decode)
+        return ByteDecoder(self.token_bytes) if self.joins_bytes else PieceDecoder(self.decode)
 
     def __len__(self) -> int:
         return self.vocab_size

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
+import torch
 from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, arange, nn
 
@@ -19,6 +20,7 @@ from danlu.nn.norm import RMSNorm
 from danlu.nn.rope import turns_by
 from danlu.nn.rope_scaling import RopeScaling, scaled
 from danlu.nn.self_attention import SelfAttention
+from danlu.nn.sinks import Endless, SinkState, unturned
 from danlu.nn.state import KeyMemory, LayerState, State, WindowState
 
 
@@ -223,6 +225,10 @@ class Decoder(CausalLM):
         prefix_BT: Tensor | None = None,
         state: State | None = None,
     ) -> Tensor:
+        if isinstance(state, Endless):
+            if documents_BT is not None or prefix_BT is not None:
+                raise ValueError("an endless text is one document read from left to right: give a state or documents, not both")
+            return torch.cat([self.endless(part, state) for part in ids_BT.split(state.most, dim=1)], dim=1)
         sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
         sights = {window: sight.within(window) for window in set(self.config.windows)}
         ropes = self.ropes(sight, ids_BT, state)
@@ -231,6 +237,17 @@ class Decoder(CausalLM):
             x = layer(x, rope, sights[window], state.layers[index] if state else None)
         if state:
             state.length += ids_BT.size(1)
+        return self.model.norm(x)
+
+    def endless(self, ids_BT: Tensor, state: Endless) -> Tensor:
+        """`hidden` of no more tokens than a window holds, with places counted in what is kept."""
+        new = ids_BT.size(1)
+        sight, ropes = Sight(new, state.length), self.ropes(Sight(state.places(new)), ids_BT, state)
+        x = self.model.embed(ids_BT)
+        for layer, turns, memory in zip(self.model.layers, ropes, state.layers, strict=True):
+            memory.turns = turns
+            x = layer(x, unturned(turns, new), sight.within(memory.window, memory.sinks), memory)
+        state.length += new
         return self.model.norm(x)
 
     def ropes(self, sight: Sight, ids_BT: Tensor, state: State | None = None) -> list[tuple[Tensor, Tensor]]:
@@ -261,6 +278,23 @@ class Decoder(CausalLM):
 
     def new_state(self, batch: int, capacity: int) -> State:
         return self.make_state(State, batch, capacity)
+
+    def endless_state(self, batch: int, window: int, sinks: int = 4) -> Endless:
+        """A memory of one size for endless text (nn/sinks.py): the first `sinks` tokens, and the latest `window`.
+
+        A layer that learned with a window no longer than that keeps its own, without sinks, as it learned. Raises ValueError where the two exceed the model's context, or the family attends in another way.
+        """
+        config, where = self.config, (self.activation_dtype, self.embedding.device)
+        if not 0 < window + sinks <= config.context or window < 1 or sinks < 0:
+            raise ValueError(f"a window of {window} and {sinks} sinks must fit the model's context, {config.context}, together")
+        if not all(isinstance(layer.self_attn, SelfAttention) for layer in self.model.layers):
+            raise ValueError(f"{config.name} does not attend as sinks need it: its keys are no rotary keys of their own")
+        kept = [(own, 0) if own is not None and own <= window else (window, sinks) for own in config.windows]
+        state = Endless([
+            SinkState(batch, config.key_heads, latest, config.head_width, *where, sinks=first) for latest, first in kept
+        ])  # fmt: skip
+        state.planned = sinks + 2 * window
+        return state
 
     def make_state(self, kind: type[State], batch: int, capacity: int) -> State:
         """A memory of the given kind: a layer with a window keeps that window alone."""

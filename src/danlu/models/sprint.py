@@ -20,6 +20,7 @@ from danlu.nn.mask import Sight
 from danlu.nn.norm import RMSNorm
 from danlu.nn.relu2 import ReLU2
 from danlu.nn.self_attention import QKNormAttention, SelfAttention
+from danlu.nn.sinks import Endless
 from danlu.nn.state import LayerState, State
 
 
@@ -145,6 +146,9 @@ class Sprint(Decoder):
 
     def new_state(self, batch: int, capacity: int) -> State:
         return self.make_state(SprintState, batch, capacity)
+
+    def endless_state(self, batch: int, window: int, sinks: int = 4) -> Endless:
+        raise ValueError("sprint is made for short runs and short texts: endless text is not computed for it")
 
     def spread(self, name: str, parameter: nn.Parameter) -> float:
         writes = name.endswith(("o_proj.weight", "down_proj.weight"))

@@ -11,6 +11,7 @@ from danlu.nn.mask import Sight
 from danlu.nn.norm import RMSNorm
 from danlu.nn.project import project
 from danlu.nn.rope import norm_rotate, rotate_first
+from danlu.nn.sinks import SinkState, attend_endless
 from danlu.nn.state import KeyMemory
 
 
@@ -54,7 +55,11 @@ class SelfAttention(nn.Module):
         q_BHTK, k_BGSK, v_BGSK = (part.transpose(1, 2) for part in (q_BTHK, k_BTGK, v_BTGK))
         if state is not None:
             k_BGSK, v_BGSK = state.append(sight.start, k_BGSK, v_BGSK)
-        mixed_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, sight, scale=self.scale, softcap=self.softcap)
+        how = {"scale": self.scale, "softcap": self.softcap}
+        if isinstance(state, SinkState):
+            mixed_BHTK = attend_endless(q_BHTK, k_BGSK, v_BGSK, sight, state, **how)
+        else:
+            mixed_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, sight, **how)
         return self.o_proj(mixed_BHTK.transpose(1, 2).flatten(2))
 
     def turn(self, q_BTHK: Tensor, k_BTGK: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

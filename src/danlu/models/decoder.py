@@ -282,7 +282,8 @@ class Decoder(CausalLM):
     def endless_state(self, batch: int, window: int, sinks: int = 4) -> Endless:
         """A memory of one size for endless text (nn/sinks.py): the first `sinks` tokens, and the latest `window`.
 
-        A layer that learned with a window no longer than that keeps its own, without sinks, as it learned. Raises ValueError where the two exceed the model's context, or the family attends in another way.
+        A layer that learned with a window no longer than that keeps its own, without sinks, as it learned. Raises ValueError
+        where the two exceed the model's context, or the family attends in another way.
         """
         config, where = self.config, (self.activation_dtype, self.embedding.device)
         if not 0 < window + sinks <= config.context or window < 1 or sinks < 0:

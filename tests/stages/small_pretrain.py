@@ -53,15 +53,15 @@ def write_dataset(out: Path, documents: int = 60, heldout: int = 5) -> Path:
     return out
 
 
-def write_tokenizer(out: Path) -> Path:
-    """A tokenizer artefact of bytes."""
+def write_tokenizer(out: Path, *more: str) -> Path:
+    """A tokenizer artefact of bytes, with `more` special tokens."""
     from tests.tiny import tiny_tokenizer
 
     from danlu.core.artifact import publish
     from danlu.core.settings import Settings
 
     with publish(out, kind="tokenizer", stage="tokenizer", settings=Settings()) as draft:
-        tiny_tokenizer().save(draft.path)
+        tiny_tokenizer(*more).save(draft.path)
     return out
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from danlu.core.machine import version
 from danlu.engine.model import Model
+from danlu.models.base import MaskedLM
+from danlu.models.weights import read_config
 
 PROBE = '''A furnace keeps what the fire cannot take. On the first day the ore goes in, grey and heavy; on the third it glows;
 on the ninth the master opens the door, looks once, and closes it again. "Not yet," he says, and writes 9/49 on the wall.
@@ -24,6 +27,7 @@ def temper(ore, days=49):
     return ore
 '''
 """Text on which models are compared."""
+_NONE, _GAP = -100, 6
 
 
 @dataclass(frozen=True)
@@ -46,24 +50,35 @@ class Certificate:
         return asdict(self)
 
 
-def probe(model: Model) -> list[int]:
-    """Ids of the probe, as many as one window of the model holds."""
-    return model.encode(PROBE)[: model.context]
+def probe(model: Model) -> tuple[list[int], list[int]]:
+    """Ids of the probe, as many as one window of the model holds, and the token that each place asks for (-100: none).
+
+    The next one; of a masked model, those that were hidden here, every sixth.
+    """
+    ids = model.encode(PROBE)[: model.context]
+    mask = model.tokenizer.mask_id
+    if not isinstance(model.model, MaskedLM) or mask is None:
+        return ids, [*ids[1:], _NONE]
+    hidden = [at % _GAP == _GAP - 1 for at in range(len(ids))]
+    return (
+        [mask if hide else token for token, hide in zip(ids, hidden, strict=True)],
+        [token if hide else _NONE for token, hide in zip(ids, hidden, strict=True)],
+    )
 
 
-def certify(before_TV: Tensor, after_TV: Tensor, ids: list[int]) -> Certificate:
-    """Compare logits after each of T tokens."""
+def certify(before_TV: Tensor, after_TV: Tensor, asked: list[int]) -> Certificate:
+    """Compare logits at each of T places; `asked` (T,) is what they should name, -100 where nothing is asked."""
     first, second = before_TV.double(), after_TV.double()
     difference = (first - second).abs().max().item()
     log_first, log_second = first.log_softmax(-1), second.log_softmax(-1)
-    targets, largest = torch.tensor(ids[1:]), first.abs().max().clamp(min=1e-30).item()
+    targets, largest = torch.tensor(asked), first.abs().max().clamp(min=1e-30).item()
 
     def perplexity(log_TV: Tensor) -> float:
-        nats = -log_TV[:-1].gather(1, targets[:, None])
-        return math.exp(min(nats.mean().item(), 700.0)) if len(targets) else float("nan")
+        nats = F.nll_loss(log_TV, targets, ignore_index=_NONE)  # not a number where nothing is asked
+        return math.exp(min(nats.item(), 700.0))
 
     return Certificate(
-        tokens=len(ids), largest_difference=difference, relative_difference=difference / largest,
+        tokens=len(asked), largest_difference=difference, relative_difference=difference / largest,
         top1_agreement=(first.argmax(-1) == second.argmax(-1)).double().mean().item(),
         divergence=(log_first.exp() * (log_first - log_second)).sum(-1).mean().item(),
         perplexity_before=perplexity(log_first), perplexity_after=perplexity(log_second),
@@ -71,15 +86,16 @@ def certify(before_TV: Tensor, after_TV: Tensor, ids: list[int]) -> Certificate:
 
 
 def with_transformers(folder: Path, ids: list[int]) -> tuple[Tensor, list[int]] | None:
-    """Logits (T, V) and the probe's ids as transformers computes them from a folder; None where it is not installed."""
+    """Logits (T, V) of `ids`, and the probe's own ids, as transformers computes them from a folder; None where it is missing."""
     if version("transformers") is None:
         return None
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    import transformers
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    family = getattr(transformers, read_config(folder)["architectures"][0])
+    model = family.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
     with torch.inference_mode():
         logits = model(torch.tensor([ids])).logits[0].float()
     return logits, tokenizer(PROBE, add_special_tokens=False)["input_ids"]

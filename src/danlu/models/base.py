@@ -62,6 +62,10 @@ class LanguageModel(nn.Module):
         """Sum over labelled tokens of the negative log-likelihood, in nats; a target of -100 asks for nothing."""
         return linear_cross_entropy_sum(hidden_ND, self.output_weight, targets_N)
 
+    def twin(self) -> Self:
+        """A model of the same shape, with other values."""
+        return type(self)(self.config)
+
     def penalty(self) -> Tensor | None:
         """What the last forward pass adds to the mean loss of its tokens (a balance of experts); None: nothing."""
         return None
@@ -190,6 +194,11 @@ class MaskedLM(LanguageModel):
     def transformed(self, hidden: Tensor) -> Tensor:
         """What the head does with a vector before the product, (..., D) -> (..., D)."""
         return hidden
+
+    def matmul_parameters(self) -> int:
+        """As for every model, but without the output weight: only hidden tokens meet it."""
+        tables = {id(self.output_weight), *(id(part.weight) for part in self.modules() if type(part).__name__ == "Embedding")}
+        return sum(part.numel() for part in self.parameters() if part.dim() >= 2 and id(part) not in tables)
 
     @property
     def output_bias(self) -> Tensor | None:

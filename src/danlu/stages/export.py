@@ -74,12 +74,12 @@ def export(config: Export) -> Artifact:
 
 def certificate(source: Any, written: Any, folder: Path) -> dict[str, Any]:
     """Figures of the change: against the source, and against transformers where it is installed."""
-    from danlu.evaluate.certificate import certify, probe, with_transformers
+    from danlu.evaluate.certificate import PROBE, certify, probe, with_transformers
 
-    ids = probe(source)
+    ids, asked = probe(source)
     before = source.logits([ids])[0]
     found: dict[str, Any] = {
-        "against_source": certify(before, written.logits([ids])[0], ids).figures(),
+        "against_source": certify(before, written.logits([ids])[0], asked).figures(),
         "same_ends": sorted(source.ends) == sorted(written.ends),
         "bytes": sum(path.stat().st_size for path in folder.iterdir()),
     }
@@ -88,9 +88,9 @@ def certificate(source: Any, written: Any, folder: Path) -> dict[str, Any]:
         log.say("transformers is not installed, so the certificate does not compare with it (pip install transformers)")
     else:
         logits, their_ids = theirs
-        begin = 0 if source.tokenizer.bos_id is None else 1
-        found["against_transformers"] = certify(before, logits, ids).figures()
-        found["same_tokens_in_transformers"] = their_ids[: len(ids) - begin] == ids[begin:]
+        begin, text = (0 if source.tokenizer.bos_id is None else 1), source.encode(PROBE)
+        found["against_transformers"] = certify(before, logits, asked).figures()
+        found["same_tokens_in_transformers"] = their_ids[: len(ids) - begin] == text[begin : len(ids)]
     return found
 
 

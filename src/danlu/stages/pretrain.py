@@ -42,7 +42,7 @@ class Watch(Settings):
     progress: Annotated[Named, choice(WATCHERS)] = {"name": "progress"}  # type: ignore[assignment]  # noqa: RUF012
     """Tokens per second, loss, time left."""
     heldout: Annotated[Named, choice(WATCHERS)] = {"name": "heldout"}  # type: ignore[assignment]  # noqa: RUF012
-    """Bits per byte of held-out text while training."""
+    """Loss on held-out text while training, and bits per byte where the objective's nats are those of the text."""
     samples: Annotated[Named, choice(WATCHERS)] = {"name": "samples"}  # type: ignore[assignment]  # noqa: RUF012
     """What the model writes as it learns."""
     save: Annotated[Named, choice(WATCHERS)] = {"name": "save"}  # type: ignore[assignment]  # noqa: RUF012
@@ -256,13 +256,14 @@ def _between(bytes_per_token: dict[int, float], vocab_size: int) -> float:
 
 def _tokenizer(config: Pretrain, place: Workplace, plan: "Plan", world: "World") -> "Tokenizer":
     """The tokenizer given, or one trained here with the vocabulary of the plan."""
-    from danlu.tokenizer.definition import DEFAULT_SPECIAL_TOKENS
+    from danlu.tokenizer.definition import DEFAULT_SPECIAL_TOKENS, MASK
     from danlu.tokenizer.tokenizer import Tokenizer
 
     special = OBJECTIVES[config.objective.name].special_tokens
     if config.brought:
         given = Tokenizer.open(config.brought)
-        if lacking := [token for token in special if token not in given.special_tokens]:
+        has = {*given.special_tokens, *([MASK] if given.mask_id is not None else [])}  # others name their mask token otherwise
+        if lacking := [token for token in special if token not in has]:
             raise TokenizerMismatch(
                 f"--objective.name {config.objective.name} needs the special token(s) {', '.join(lacking)}, and "
                 f"{config.brought} lacks them. Train one with `danlu tokenizer` and --special_tokens, or leave it out."
@@ -375,20 +376,16 @@ def _asked(config: Pretrain, setting: str) -> bool:
 def _watchers(
     config: Pretrain, plan: "Plan", pace: "Pace", run: "Run", tokenizer: "Tokenizer", heldout: "TokenSet | None"
 ) -> list[Any]:
+    from danlu.train.live import prompts, writer
     from danlu.train.watchers.base import Tools
 
     if heldout is None:
         log.warn("the dataset has no held-out documents: the run measures its training loss only")
-    prompts = (
-        [tokenizer.decode(_opening(heldout, index, tokenizer, plan.row_tokens)) for index in range(min(2, len(heldout)))]
-        if heldout
-        else []
-    )
     model = run.parallel.model
     tools = Tools(
         heldout=heldout,
-        generate=None if run.parallel.mode == "fsdp" else _writer(model, tokenizer),
-        prompts=tuple(prompt for prompt in prompts if prompt),
+        generate=None if run.parallel.mode == "fsdp" else writer(model, tokenizer),
+        prompts=prompts(model, tokenizer, heldout, plan.row_tokens) if heldout else (),
         flops_per_token=model.flops_per_token(plan.row_tokens),
         peak_flops=pace.matmul_flops.get(plan.dtype, 0.0) * run.world.size,
     )
@@ -396,26 +393,6 @@ def _watchers(
     chosen = [watch.progress, watch.heldout, watch.samples, watch.save, watch.experts]
     chosen += [watch.profile] if watch.profile else []
     return [WATCHERS.build(one, tools) for one in chosen]
-
-
-def _opening(heldout: "TokenSet", index: int, tokenizer: "Tokenizer", context: int) -> list[int]:
-    """The first tokens of a document, which leave most of the context to the answer."""
-    special = set(tokenizer.special_tokens.values())
-    return [number for number in heldout.document(index, 0, min(13, context // 4)).tolist() if number not in special]
-
-
-def _writer(model: Any, tokenizer: "Tokenizer") -> Any:
-    """A function that lets the model, as it is at the moment of the call, go on with a text."""
-    from danlu.engine.model import Model
-
-    ends = frozenset() if tokenizer.eos_id is None else frozenset({tokenizer.eos_id})
-
-    def write(prompt: str, tokens: int, seed: int) -> str:
-        live = Model(model, tokenizer, Path(), ends)  # made anew: what it prepares from the weights is old after a step
-        room = live.context - len(live.encode(prompt))
-        return live.generate(prompt, max_tokens=min(tokens, max(room, 1)), temperature=0.8, seed=seed)
-
-    return write
 
 
 def _publish(
@@ -441,7 +418,8 @@ def _publish(
         draft.licences, draft.sources = start.records(config.init, dataset)
         draft.wall_s = run.seconds
         facts = {"family": plan.model["name"], "parameters": draft.metrics["parameters"], "vocab_size": model.config.vocab_size,
-                 "context": model.config.context}  # fmt: skip
+                 "context": model.config.context, "objective": config.objective.name, "unit": run.batches.objective.unit,
+                 "kinds": kinds(plan.model["name"]), "mask": tokenizer.mask_token}  # fmt: skip
         settings = config.model_dump(mode="json")
         card = write_card(config.out.name, facts=facts, metrics=draft.metrics, ledger=draft.ledger, settings=settings,
                           licences=draft.licences, sources=draft.sources)  # fmt: skip
@@ -453,7 +431,8 @@ def _publish(
 
 
 def _ledger(run: "Run", tokens: "dict[str, TokenSet | None]") -> dict[str, Any]:
-    """Where every token went. stored = learnable + one opening token a document; served = trained_on + left_out."""
+    """Where every token went. stored = learnable + one opening token a document; served = trained_on + left_out; where an
+    objective asks for some tokens only, `targets` are those of trained_on that it asked for."""
     stored, packer, done = tokens["train"], run.batches.packer, run.done
     assert stored is not None
     served = done.tokens + done.left_out_tokens
@@ -464,6 +443,8 @@ def _ledger(run: "Run", tokens: "dict[str, TokenSet | None]") -> dict[str, Any]:
         },
         "train_sources": stored.by_source(),
     }  # fmt: skip
+    if done.targets != done.tokens:
+        ledger["tokens"]["targets"] = done.targets
     if (heldout := tokens["validation"]) is not None:
         ledger["validation_sources"] = heldout.by_source()
     return ledger
@@ -474,7 +455,8 @@ def _metrics(run: "Run", model: Any) -> dict[str, Any]:
     metrics = {"parameters": sum(part.numel() for part in model.parameters()), "steps": run.step, "tokens": done.tokens,
                "seconds": round(run.seconds, 3), "tokens_per_s": done.tokens / max(run.seconds, 1e-9)}  # fmt: skip
     if done.heldout:
-        metrics |= {"heldout_loss": done.heldout["loss"], "bits_per_byte": done.heldout["bits_per_byte"]}
+        metrics["heldout_loss"] = done.heldout["loss"]
+        metrics |= {name: done.heldout[name] for name in ("bits_per_byte", "accuracy") if name in done.heldout}
     return metrics
 
 

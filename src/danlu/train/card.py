@@ -12,16 +12,20 @@ def write_card(
     licences: Sequence[str], sources: Sequence[str],
 ) -> str:  # fmt: skip
     """README.md of a model folder, with the front matter that model hubs read."""
-    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [danlu]", "---", "", f"# {name}", ""]
+    masked = "MaskedLM" in facts.get("kinds", ())
+    task = "fill-mask" if masked else "text-generation"
+    lines = ["---", "library_name: transformers", f"pipeline_tag: {task}", "tags: [danlu]", "---", "", f"# {name}", ""]
     lines += [
         f"A {facts['family']} language model with {count(facts['parameters'])} parameters and a vocabulary of "
         f"{facts['vocab_size']:,}, trained from scratch with Danlu. Context: {facts['context']:,} tokens."
     ]
-    lines += ["", "## Use", "", "```", f"danlu generate {name} 'Once upon a time'", "```", ""]
-    lines += [
-        "It completes text; it was not taught to follow instructions. `transformers` and other tools load this folder as it is."
-    ]
+    opening = f"Once upon a {facts.get('mask')}, there was a king." if masked else "Once upon a time"
+    does = f"fills gaps (`{facts.get('mask')}`) and cannot write on" if masked else "completes text"
+    lines += ["", "## Use", "", "```", f"danlu generate {name} '{opening}'", "```", ""]
+    lines += [f"It {does}; it was not taught to follow instructions. `transformers` and other tools load this folder as it is."]
     lines += ["", "## Measured", "", "| what | value |", "|---|---|", *(_row(key, value) for key, value in metrics.items())]
+    if (unit := facts.get("unit", "token")) != "token":
+        lines += ["", f"Losses are nats per {unit}; they are no bits per byte of the text."]
     lines += ["", "## Trained on", "", "| source | documents | bytes | tokens |", "|---|---:|---:|---:|"]
     for source, row in ledger["train_sources"].items():
         lines.append(f"| {source} | {row['documents']:,} | {size(row['bytes'])} | {row['tokens']:,} |")

@@ -34,9 +34,11 @@ class Done:
     step: int = 0
     """Steps behind us, those left out included."""
     tokens: int = 0
-    """Targets that moved the weights."""
+    """Tokens of text in the steps that moved the weights."""
+    targets: int = 0
+    """Targets among them; fewer where an objective asks for some only."""
     left_out_tokens: int = 0
-    """Targets of steps that the guard left out."""
+    """Tokens of text in the steps that the guard left out."""
     left_out_steps: int = 0
     seconds: float = 0.0
     """Time spent, over all attempts."""
@@ -94,7 +96,7 @@ class Run:
     def restore(self, saved: Saved) -> None:
         """Return to a checkpoint."""
         self.checkpoints.load(saved, self.parallel.model, self.optimiser)
-        self.done = Done(**{name: saved.facts[name] for name in asdict(self.done)})
+        self.done = Done(**{name: saved.facts[name] for name in asdict(self.done) if name in saved.facts})
         self.guard.restore(saved.facts["guard"])
         self._since = time.monotonic()
 
@@ -106,35 +108,38 @@ def train(run: Run) -> None:
     while run.step < run.steps:
         started = time.monotonic()
         micro = run.batches.step(run.step)
-        tokens, stop = run.world.sum([sum(batch.target_count for batch in micro), run.stop.asked])
+        targets, read, stop = run.world.sum([
+            sum(batch.target_count for batch in micro), sum(batch.read_count for batch in micro), run.stop.asked
+        ])  # fmt: skip
         if stop:
             _interrupt(run)
         if run.step in run.guard.left_out:
-            _leave_out(run, tokens)
+            _leave_out(run, read)
             continue
         torch.manual_seed(derive(run.seed, "step", run.step, run.world.rank))
         nats = torch.zeros((), device=run.world.device)
         for index, batch in enumerate(micro):
             with run.parallel.micro(last=index == len(micro) - 1):
                 loss_sum = run.parallel.loss_sum(batch)
-                (loss_sum * (run.world.size / tokens)).backward()  # divided once: unequal micro-batches weigh fairly
+                (loss_sum * (run.world.size / targets)).backward()  # divided once: unequal micro-batches weigh fairly
             nats += loss_sum.detach()
-        loss = run.world.sum([nats.item()])[0] / tokens
+        loss = run.world.sum([nats.item()])[0] / targets
         grad_norm = clip(list(run.parallel.model.parameters()), run.max_norm)
         reason = run.guard.judge(loss, grad_norm)
         if reason:
-            _heal(run, micro, tokens, {"reason": reason, "loss": loss, "grad_norm": grad_norm})
+            _heal(run, micro, read, {"reason": reason, "loss": loss, "grad_norm": grad_norm})
         else:
             factor = run.schedule.factor(run.step, run.steps)
             for group in run.optimiser.param_groups:
                 group["lr"] = group["base_lr"] * factor
             run.optimiser.step()
-            run.done.tokens += int(tokens)
+            run.done.tokens += int(read)
+            run.done.targets += int(targets)
             run.done.step += 1
         run.parallel.after_step(moved=not reason)
         run.optimiser.zero_grad(set_to_none=True)
         rate = run.optimiser.param_groups[0]["lr"]
-        facts = StepFacts(run.step, loss, grad_norm, rate, int(tokens), time.monotonic() - started, sick=bool(reason))
+        facts = StepFacts(run.step, loss, grad_norm, rate, int(read), time.monotonic() - started, sick=bool(reason))
         for watcher in run.watchers:
             watcher.after_step(run, facts)
         _review(run)
@@ -149,13 +154,13 @@ def _interrupt(run: Run) -> None:
     raise Interrupted(f"stopped after step {run.step} of {run.steps}, and saved. To go on, {run.resume_hint}.")
 
 
-def _leave_out(run: Run, tokens: float) -> None:
+def _leave_out(run: Run, read: float) -> None:
     run.done.step += 1
     run.done.left_out_steps += 1
-    run.done.left_out_tokens += int(tokens)
+    run.done.left_out_tokens += int(read)
 
 
-def _heal(run: Run, micro: list[Batch], tokens: float, sick: dict[str, Any]) -> None:
+def _heal(run: Run, micro: list[Batch], read: float, sick: dict[str, Any]) -> None:
     """A sick step: name the culprit, record it, and skip, roll back or stop."""
     run.optimiser.zero_grad(set_to_none=True)
     culprit: Culprit = find_culprit(run.parallel, micro, run.batches.packer.tokens)
@@ -167,7 +172,7 @@ def _heal(run: Run, micro: list[Batch], tokens: float, sick: dict[str, Any]) -> 
     run.checkpoints.wait()
     saved = run.checkpoints.latest() if action == "rollback" else None
     if saved is None:
-        _leave_out(run, tokens)
+        _leave_out(run, read)
         return
     run.guard.leave_out(range(saved.step, run.step + 1))
     run.world.wait()

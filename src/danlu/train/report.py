@@ -76,7 +76,8 @@ def headline(events: Mapping[str, Events]) -> dict[str, Any]:
         found["memory_bytes"] = max((event.get("memory_bytes") or 0 for event in steps), default=0) or None
     if heldout:
         best = min(heldout, key=lambda event: event["loss"])
-        found |= {"heldout_loss": heldout[-1]["loss"], "bits_per_byte": heldout[-1].get("bits_per_byte")}
+        found |= {name: heldout[-1].get(name) for name in ("bits_per_byte", "accuracy")}
+        found |= {"heldout_loss": heldout[-1]["loss"], "unit": heldout[-1].get("unit", "token")}
         found |= {"best_step": best["step"], "best_heldout_loss": best["loss"]}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -90,7 +91,7 @@ def add_plan(page: Page, plans: Events) -> None:
 
 
 def add_curves(page: Page, events: Mapping[str, Events]) -> None:
-    """Loss against tokens, held-out bits per byte against time, and how the machine was used."""
+    """Loss against tokens, the best held-out figure against time, and how the machine was used."""
     steps, heldout = events["step"], events["heldout"]
     if len(steps) < 2:
         page.text("Too few steps were logged for curves.")
@@ -104,21 +105,18 @@ def add_curves(page: Page, events: Mapping[str, Events]) -> None:
     if heldout:
         left.plot([event["tokens"] for event in heldout], [event["loss"] for event in heldout], "o-", color="#20558a",
                   markersize=4, label="held out")  # fmt: skip
-        scores = [event for event in heldout if event.get("bits_per_byte")]
-        right.plot(
-            [event["seconds"] for event in scores],
-            [event["bits_per_byte"] for event in scores],
-            "o-",
-            color="#20558a",
-            markersize=4,
-        )
-        if len(scores) >= 2:
-            right.annotate(f"{scores[-1]['bits_per_byte']:.3f}", (scores[-1]["seconds"], scores[-1]["bits_per_byte"]),
-                           textcoords="offset points", xytext=(-6, 8), ha="right")  # fmt: skip
-    left.set(xlabel="tokens trained on", ylabel="loss, nats per token", ylim=_window(losses))
+    figure_name, words, better = _judged_by(heldout)
+    scores = [event for event in heldout if event.get(figure_name) is not None]
+    right.plot([event["seconds"] for event in scores], [event[figure_name] for event in scores], "o-", color="#20558a",
+               markersize=4)  # fmt: skip
+    if len(scores) >= 2:
+        right.annotate(f"{scores[-1][figure_name]:.3f}", (scores[-1]["seconds"], scores[-1][figure_name]),
+                       textcoords="offset points", xytext=(-6, 8), ha="right")  # fmt: skip
+    left.set(xlabel="tokens trained on", ylabel=f"loss, nats per {_unit(heldout)}", ylim=_window(losses))
     left.legend(frameon=False)
-    right.set(xlabel="seconds of training", ylabel="held-out bits per byte")
-    page.figure(figure, "Loss on training and held-out text, and held-out bits per byte against time. Lower is better.")
+    right.set(xlabel="seconds of training", ylabel=f"held-out {words}")
+    page.figure(figure, f"Loss on training and held-out text (lower is better), and held-out {words} against time ({better} is "
+                        f"better).")  # fmt: skip
     figure, axes = new_figure(10, 2.4, columns=3)
     for axis, (key, label) in zip(
         axes, (("lr", "learning rate"), ("grad_norm", "gradient norm"), ("tokens_per_s", "tokens per second"))
@@ -127,6 +125,16 @@ def add_curves(page: Page, events: Mapping[str, Events]) -> None:
         axis.plot([step for step, _ in pairs], [value for _, value in pairs], color="#5a6b3b", linewidth=0.9)
         axis.set(xlabel="step", ylabel=label)
     page.figure(figure, "Learning rate, gradient norm and speed by step.")
+
+
+def _judged_by(heldout: Events) -> tuple[str, str, str]:
+    """The figure by which a run is judged: its name in events, in words, and which way is better."""
+    known = (("bits_per_byte", "bits per byte", "lower"), ("accuracy", f"share of {_unit(heldout)}s named right", "higher"))
+    return next((one for one in known if any(one[0] in event for event in heldout)), ("loss", "loss", "lower"))
+
+
+def _unit(heldout: Events) -> str:
+    return str(heldout[-1].get("unit", "token")) if heldout else "token"
 
 
 def add_experts(page: Page, uses: Events) -> None:
@@ -218,7 +226,8 @@ def facts(figures: Mapping[str, Any]) -> dict[str, str]:
     """The headline figures in words, for the top of a page."""
     words = {
         "bits_per_byte": ("bits per byte, held out", lambda value: f"{value:.4f}"),
-        "heldout_loss": ("nats per token, held out", lambda value: f"{value:.4f}"),
+        "heldout_loss": (f"nats per {figures.get('unit', 'token')}, held out", lambda value: f"{value:.4f}"),
+        "accuracy": (f"of {figures.get('unit', 'token')}s named right, held out", lambda value: f"{value:.1%}"),
         "tokens": ("tokens trained on", count), "steps": ("steps", str), "seconds": ("training time", duration),
         "tokens_per_s": ("tokens per second", count), "mfu": ("of the matmul peak", lambda value: f"{value:.0%}"),
         "memory_bytes": ("peak memory", size),

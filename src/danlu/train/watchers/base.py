@@ -4,9 +4,10 @@ Events that watchers and the loop write to the log (`OUT.run/events.jsonl`), and
 done when the event was written:
 
 - plan: reasons (lines of text), and every figure of the plan
-- step: step, tokens (targets so far), loss (nats a token), grad_norm (before clipping), lr, tokens_per_s, seconds (of the
+- step: step, tokens (of text, so far), loss (nats a target), grad_norm (before clipping), lr, tokens_per_s, seconds (of the
   run), memory_bytes (peak), mfu (part of the measured matmul peak; absent where none was measured)
-- heldout: step, tokens, loss (nats a token), bits_per_byte, seconds, documents, targets
+- heldout: step, tokens, loss (nats a target), unit (what a target is), bits_per_byte (absent where the objective's nats are not
+  those of the text), the objective's own figures (accuracy, ...), seconds, documents, targets
 - sample: step, prompt, text
 - experts: step, share (for each sparse layer the part of its tokens that each expert got since the last such event)
 - guard: step, reason, loss, grad_norm, action, culprit (file:line and document), culprit_loss

@@ -1,7 +1,8 @@
-"""Measures the model on held-out documents while it learns: nats per token and bits per byte."""
+"""Measures the model on held-out documents while it learns: nats per target, and bits per byte where those are the text's."""
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
@@ -26,7 +27,8 @@ _FEWEST = 5000  # tokens: fewer say little
 
 @WATCHERS.register
 class Heldout(Watcher):
-    """Whole held-out documents, the same ones each time; nats of their tokens and eos over the bytes of their text."""
+    """Whole held-out documents, the same ones each time. Bits per byte are the nats of their tokens and eos over the bytes of
+    their text, for an objective that asks for all of these."""
 
     class Config(Named):
         """How often, and on how much."""
@@ -53,10 +55,12 @@ class Heldout(Watcher):
         started = time.monotonic()
         documents = choose(self.tools.heldout, most)
         rows = pack(self.tools.heldout, documents, run.batches.packer.row_tokens)
-        nats, targets = score(run, batches(run, rows))
+        objective = run.batches.objective
+        nats, targets, beside = score(run, batches(run, rows))
         size = int(self.tools.heldout.text_bytes[documents].sum())
-        figures = {"step": run.step, "tokens": run.done.tokens, "loss": nats / targets,
-                   "bits_per_byte": nats / math.log(2) / max(size, 1),
+        bits = {"bits_per_byte": nats / math.log(2) / max(size, 1)} if objective.of_text else {}
+        means = {name: value / targets for name, value in beside.items()}
+        figures = {"step": run.step, "tokens": run.done.tokens, "loss": nats / targets, "unit": objective.unit, **bits, **means,
                    "seconds": run.seconds, "documents": len(documents), "targets": int(targets)}  # fmt: skip
         run.done.heldout = {**figures, "last_s": time.monotonic() - started}
         if not run.done.best or figures["loss"] <= run.done.best["loss"]:
@@ -105,17 +109,20 @@ def blank(row: Row) -> Row:
     return Row(np.zeros_like(row.ids), np.full_like(row.targets, -100), np.zeros_like(row.documents), row.origin[:0])
 
 
-def score(run: "Run", batches: Iterator["Batch"]) -> tuple[float, float]:
-    """Nats and targets over all processes, each scoring its rows."""
+def score(run: "Run", batches: Iterator["Batch"]) -> tuple[float, float, dict[str, float]]:
+    """Nats, targets and sums of the objective's other figures over all processes, each scoring its rows."""
     import torch
 
     nats = targets = 0.0
+    beside: Counter[str] = Counter()
     model = run.parallel.model
     model.eval()
     with torch.no_grad():
         for batch in batches:
             nats += float(run.parallel.loss_sum(batch))
             targets += batch.target_count
+            beside.update(run.batches.objective.figures())
     model.train()
-    nats, targets = run.world.sum([nats, targets])
-    return nats, targets
+    names = sorted(beside)
+    nats, targets, *sums = run.world.sum([nats, targets, *(beside[name] for name in names)])
+    return nats, targets, dict(zip(names, sums, strict=True))

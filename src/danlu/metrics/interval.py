@@ -5,7 +5,7 @@ Source: Cochran, Sampling Techniques (1977), 6.3 (ratio estimator); Efron and Ti
 Miller 2024 (arXiv:2411.00640) on clustered and paired errors in evaluation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,24 @@ def paired_difference(
     one, size = _columns(first, sizes)
     two, _ = _columns(second, sizes)
     return ratio(one - two, size, seed=seed, draws=draws, level=level)
+
+
+def resampled(
+    statistic: Callable[[npt.NDArray[np.int64]], float], count: int, *, seed: int = 0, draws: int = 1000, level: float = 0.95
+) -> Estimate:
+    """Any figure of `count` samples: `statistic(places)` on all of them, and its percentile bootstrap over redrawn places.
+
+    >>> found = resampled(lambda places: float(np.array([0.0, 1.0])[places].mean()), 2, draws=200)
+    >>> found.value, found.low, found.high
+    (0.5, 0.0, 1.0)
+    """
+    value = statistic(np.arange(count))
+    if count < 2:
+        return Estimate(value, float("nan"), float("nan"), float("nan"))
+    random = np.random.default_rng(seed)
+    found = np.array([statistic(random.integers(0, count, count)) for _ in range(draws)])
+    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2]) if np.isfinite(found).any() else (np.nan, np.nan)
+    return Estimate(value, float(np.nanstd(found)), float(low), float(high))
 
 
 def _bootstrap(

@@ -1,6 +1,6 @@
 """A head in place of the words: a body that any family trained, and a small matrix that answers one question about its text.
 
-Names on disk are those of transformers' ...ForSequenceClassification, ...ForTokenClassification and ...ForQuestionAnswering of the
+Names on disk are those of transformers' ForSequenceClassification, ForTokenClassification and ForQuestionAnswering of the
 body's family, so that it opens such folders; an embedding is the body alone. B rows, T tokens, D width, N places, C scores.
 """
 

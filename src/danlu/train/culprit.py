@@ -13,7 +13,7 @@ from danlu.data.tokens import TokenSet
 from danlu.objectives.base import Batch
 from danlu.train.parallel import Parallel
 
-_ALONG_TEXT = ("ids", "targets", "prefix")
+_ALONG_TEXT = ("ids", "targets", "prefix", "values")
 
 
 @dataclass(frozen=True)

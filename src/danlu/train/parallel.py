@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from danlu.core.errors import BadSettings
-from danlu.models import MODELS
 from danlu.models.base import LanguageModel
 from danlu.models.plan import blocks
 from danlu.objectives.base import Batch
@@ -129,6 +128,6 @@ def unwrapped(parallel: Parallel) -> Any:
     if parallel.mode != "fsdp":
         return model
     state = {name: whole(tensor.detach()).cpu() for name, tensor in model.state_dict().items()}
-    full = MODELS.build(model.config)
+    full = model.twin()
     full.load_state_dict(state)
     return full

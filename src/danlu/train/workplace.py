@@ -13,6 +13,7 @@ from typing import Any
 
 from danlu.core import files
 from danlu.core.errors import (
+    BadInput,
     BadSettings,
     DatasetTooSmall,
     OutOfMemory,
@@ -77,7 +78,7 @@ class Workplace:
         """Where the settings themselves cannot work and nothing is learned yet, other settings may be tried at once."""
         try:
             yield
-        except (BadSettings, DatasetTooSmall, OutOfMemory, TokenizerMismatch, VocabularyTooLarge):
+        except (BadInput, BadSettings, DatasetTooSmall, OutOfMemory, TokenizerMismatch, VocabularyTooLarge):
             if not any((self.folder / "checkpoints").glob("step-*")):
                 self.clear()
             raise

@@ -54,12 +54,22 @@ def test_it_streams(folder, monkeypatch):
         (["x", "--top_p", "1.5"], 2, "top_p"),
         ([], 2, "prompt: required"),
         (["x\0y"], 1, "NUL"),
+        (["x", "--window", "90"], 2, "model's context, 64"),
+        (["x", "--sinks", "3"], 2, "give --window too"),
+        (["x", "--window", "9", "--suffix", "y"], 2, "not both"),
     ],
 )
 def test_what_cannot_be_done_is_said_on_stderr(folder, capsys, words, code, said):
     assert main(["generate", str(folder), *words]) == code
     shown = capsys.readouterr()
     assert said in shown.err and shown.out == ""
+
+
+def test_with_a_window_prompt_and_answer_are_of_any_length(folder, capsys):
+    words = ["generate", str(folder), "x" * 200, "--max_tokens", "30", "--window", "20", "--sinks", "2", "--seed", "4"]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert shown.out.endswith("\n") and len(shown.out) > 1 and shown.err == ""
 
 
 def test_a_folder_that_is_no_model(tmp_path, capsys):

@@ -1,8 +1,11 @@
 """Complete a text, answer it, or fill its gaps: what the model writes goes to stdout, and nothing else does."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import Field, model_validator
 
 from danlu.core.errors import BadInput, BadSettings
 from danlu.engine.request import Sampling
@@ -21,6 +24,19 @@ class Generate(Sampling):
     """Text to go on from, to answer, or with gaps to fill; `-` reads it from stdin."""
     suffix: str | None = None
     """Text that follows: the model writes what stands between the prompt and it (a model trained with --objective.name fim)."""
+    window: int | None = Field(None, ge=1)
+    """Remember only this many of the latest tokens, and the first `sinks`: texts of any length in constant memory, for
+    rotary decoders. Left out: everything, and prompt and answer must fit the model's context."""
+    sinks: int = Field(4, ge=0)
+    """First tokens that a window does not drop; without them a model that learned without a window breaks."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.window is not None and self.suffix is not None:
+            raise ValueError("a window forgets the suffix: give --window or --suffix, not both")
+        if self.window is None and "sinks" in self.model_fields_set:
+            raise ValueError("sinks stay beside a window: give --window too")
+        return self
 
 
 @STAGES.register
@@ -36,10 +52,20 @@ def generate(config: Generate) -> None:
     if isinstance(model.model, MaskedLM):
         print(filled(model, prompt, config))
         return
-    answer = model.write(prompt, config) if config.suffix is None else model.write_between(prompt, config.suffix, config)
-    for piece in answer:
+    for piece in answer(model, prompt, config):
         print(piece, end="", flush=True)
     print(flush=True)
+
+
+def answer(model: Any, prompt: str, config: Generate) -> Iterable[str]:
+    """What the model writes, piece by piece."""
+    from danlu.engine.endless import write_endless
+
+    if config.window is not None:
+        return write_endless(model, prompt, config, config.window, config.sinks)
+    if config.suffix is not None:
+        return model.write_between(prompt, config.suffix, config)
+    return model.write(prompt, config)
 
 
 def filled(model: Any, prompt: str, config: Generate) -> str:

@@ -1,6 +1,7 @@
 """Laws of the budget dial: it spends what it may, obeys what is fixed, explains itself, and repeats itself."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -189,13 +190,11 @@ def test_vocabulary_curve_is_that_of_tokenizers_trained_to_each_size():
 def test_a_text_too_small_for_any_vocabulary_still_has_bytes():
     found = corpus.describe(["danlu"], 5, 1)
     assert list(found.bytes_per_token) == [TRAINERS.build(TRAINERS["bytes"].Config()).train(["danlu"]).vocab_size]
-    assert all(bits > 0 for curve in found.text_bits.values() for bits in curve.values())
 
 
-def test_text_bits_pass_through_what_was_measured_and_go_on_falling():
-    curves = {512: {100: 3.0, 400: 2.0}, 2048: {100: 2.8, 400: 1.9}}
-    assert law.text_bits(curves, 512, 400) == pytest.approx(2.0)
-    assert law.text_bits(curves, 512, 200) == pytest.approx(6**0.5)
-    assert law.text_bits(curves, 1024, 100) == pytest.approx(2.9)
-    assert law.text_bits(curves, 9999, 1600) < 1.9
-    assert law.text_bits(curves, 2, 100) == 3.0
+def test_vocabularies_too_small_and_too_large_both_cost_and_the_best_grows_with_the_text():
+    def bits(vocab, tokens):
+        return law.bits_per_byte(Shape(128, 352, 2, 4, vocab), tokens, 2048, 128, TEXT)
+
+    assert bits(2048, 1e6) < bits(512, 1e6)
+    assert law.best_vocabulary(3000) > law.best_vocabulary(3) == law.VOCABULARY

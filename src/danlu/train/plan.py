@@ -50,8 +50,6 @@ class Corpus(Settings):
     """Training documents."""
     bytes_per_token: dict[int, float]
     """Vocabulary size to mean bytes of a token; one entry where the tokenizer is given."""
-    text_bits: dict[int, dict[int, float]] = Field(default_factory=dict)
-    """Some vocabulary sizes to tokens counted to bits per byte of a count model (counts.py); empty: as an English novel."""
 
     @property
     def vocabularies(self) -> list[int]:

@@ -288,7 +288,7 @@ class Decoder(CausalLM):
         config, where = self.config, (self.activation_dtype, self.embedding.device)
         if not 0 < window + sinks <= config.context or window < 1 or sinks < 0:
             raise ValueError(f"a window of {window} and {sinks} sinks must fit the model's context, {config.context}, together")
-        if not all(isinstance(layer.self_attn, SelfAttention) for layer in self.model.layers):
+        if not all(isinstance(getattr(layer, "self_attn", None), SelfAttention) for layer in self.model.layers):
             raise ValueError(f"{config.name} does not attend as sinks need it: its keys are no rotary keys of their own")
         kept = [(own, 0) if own is not None and own <= window else (window, sinks) for own in config.windows]
         state = Endless([

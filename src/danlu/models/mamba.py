@@ -22,7 +22,7 @@ from danlu.nn.linear import Embedding, Linear
 from danlu.nn.mask import Sight
 from danlu.nn.norm import RMSNorm
 from danlu.nn.project import project
-from danlu.nn.ssm import selective_scan, step_biases
+from danlu.nn.ssm import first_values, selective_scan, step_biases
 from danlu.nn.state import RecurrentState
 
 
@@ -131,15 +131,7 @@ class StateSpaceLM(RecurrentLM):
         return super().name_here(name.replace("backbone.embedding.", "backbone.embeddings."))
 
     def first(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> Tensor | None:
-        """As the authors' code: D one; convolutions and projections even within 1/sqrt(inputs), outputs less so by depth."""
-        if name.endswith(".D"):
-            return torch.ones_like(parameter)
-        if name.endswith("conv1d.weight"):
-            return uniform(parameter, parameter.size(-1) ** -0.5, generator)
-        if name.endswith(("in_proj.weight", "x_proj.weight", "out_proj.weight")):
-            fewer = self.config.depth**-0.5 if name.endswith("out_proj.weight") else 1.0
-            return uniform(parameter, fewer * parameter.size(-1) ** -0.5, generator)
-        return None
+        return first_values(name, parameter, generator, self.config.depth)
 
 
 class Block(nn.Module):

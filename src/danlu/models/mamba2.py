@@ -14,12 +14,24 @@ from torch import Tensor, nn
 
 from danlu.models import MODELS
 from danlu.models.mamba import StateSpaceConfig, StateSpaceLM
-from danlu.nn.mamba2 import Mamba2Mixer, MixerSizes
-from danlu.nn.ssm import step_biases
+from danlu.nn.mamba2 import Mamba2Mixer, MixerSizes, first_values
 from danlu.nn.state import RecurrentState
 
 _HEAD = 64
 """Channels of a head of a new model, or half as many where these do not divide."""
+
+
+def limits(said: Any) -> Any:
+    """Limits of time steps as config.json gives them: newer transformers write {"__float__": "Infinity"}; null is no limit."""
+    if said is None:
+        return (0.0, math.inf)
+    return [float(part["__float__"]) if isinstance(part, dict) else part for part in said]
+
+
+def written_limits(own: dict[str, Any], chosen: tuple[float, float]) -> dict[str, Any]:
+    """A config.json with the limits in it. Infinity has no name in JSON: no limit at all is left out, which means the same."""
+    free = chosen == (0.0, math.inf)
+    return {key: value for key, value in own.items() if key != "time_step_limit"} | ({} if free else {"time_step_limit": chosen})
 
 
 @MODELS.register
@@ -31,7 +43,6 @@ class Mamba2(StateSpaceLM):
         hf_class: ClassVar[str] = "Mamba2ForCausalLM"
         absent: ClassVar[dict[str, Any]] = {
             "max_position_embeddings": 2048, "tie_word_embeddings": False, "num_heads": 128, "head_dim": 64, "n_groups": 8,
-            "chunk_size": 256,
         }  # fmt: skip
         harmless: ClassVar[tuple[str, ...]] = (*StateSpaceConfig.harmless, "time_step_rank")
 
@@ -44,18 +55,15 @@ class Mamba2(StateSpaceLM):
         """Heads, expand * hidden_size / head_dim of them; null: just so."""
         n_groups: int = Field(1, gt=0)
         """Groups of heads that share what is written and read, a divisor of the heads."""
-        chunk_size: int = Field(64, gt=0)
-        """Tokens that the scan takes at once; changes speed and rounding alone."""
+        chunk_size: int = Field(256, gt=0)
+        """Most tokens that the scan takes at once; changes speed and rounding alone."""
         time_step_limit: tuple[float, float] = (0.0, math.inf)
         """Time steps are kept between these two."""
 
         @field_validator("time_step_limit", mode="before")
         @classmethod
         def _written_out(cls, value: Any) -> Any:
-            """Newer transformers write infinity as {"__float__": "Infinity"}; null is no limit."""
-            if value is None:
-                return (0.0, math.inf)
-            return [float(part["__float__"]) if isinstance(part, dict) else part for part in value]
+            return limits(value)
 
         @model_validator(mode="after")
         def _fits(self) -> Self:
@@ -86,24 +94,16 @@ class Mamba2(StateSpaceLM):
             )  # fmt: skip
 
         def to_hf(self) -> dict[str, Any]:
-            """Infinity has no name in JSON: no limit at all is left out, as transformers means it then."""
-            own = {**super().to_hf(), "num_heads": self.heads, "time_step_limit": list(self.time_step_limit)}
-            if self.time_step_limit == (0.0, math.inf):
-                del own["time_step_limit"]
-            return own
+            return written_limits({**super().to_hf(), "num_heads": self.heads}, self.time_step_limit)
 
     @staticmethod
     def mixers(config: Config) -> list[nn.Module]:
         return [Mamba2Mixer(config.mixer) for _ in range(config.num_hidden_layers)]
 
     def first(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> Tensor | None:
-        """As the authors' code: A even between -1 and -16, time steps as `step_biases`."""
         config = self.config
-        if name.endswith("A_log"):
-            return (1 + 15 * torch.rand(parameter.shape, generator=generator, device=generator.device)).log()
-        if name.endswith("dt_bias"):
-            return step_biases(len(parameter), config.time_step_min, config.time_step_max, config.time_step_floor, generator)
-        return super().first(name, parameter, generator)
+        steps = (config.time_step_min, config.time_step_max, config.time_step_floor)
+        return first_values(name, parameter, generator, config.depth, steps)
 
     def new_memory(self, batch: int) -> RecurrentState:
         memory: RecurrentState = self.backbone.layers[0].mixer.new_memory(batch, self.embedding.device)

@@ -11,13 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from danlu.nn import ssm
 from danlu.nn.conv import CausalConv
 from danlu.nn.linear import Linear
 from danlu.nn.mask import Sight
 from danlu.nn.norm import RMSNorm, rms_norm, rms_norm_plain
 from danlu.nn.project import project
-from danlu.nn.ssm import dual_scan
+from danlu.nn.ssm import dual_scan, step_biases
 from danlu.nn.state import RecurrentState
+
+_CHUNK = 64
+"""Tokens at once from which scores within a chunk cost more than states between chunks."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class MixerSizes:
     eps: float
     """Added to the mean square of the norm behind the gate."""
     chunk: int
-    """Tokens that the scan takes at once; changes rounding alone."""
+    """Most tokens that the scan takes at once; changes rounding alone."""
     step_limits: tuple[float, float] = (0.0, math.inf)
     """Time steps are kept between these."""
 
@@ -59,8 +63,19 @@ class MixerSizes:
 
     def scan_flops(self) -> float:
         """Arithmetic of one token's scan: scores and sums within a chunk, and the state written and read."""
-        within = self.chunk * (self.groups * self.states + self.inner)
+        within = min(self.chunk, _CHUNK) * (self.groups * self.states + self.inner)
         return 2.0 * within + 4.0 * self.inner * self.states
+
+
+def first_values(
+    name: str, parameter: Tensor, generator: torch.Generator, depth: int, steps: tuple[float, float, float]
+) -> Tensor | None:
+    """As the authors' code begins: A even between -1 and -16, time steps as `step_biases`, the rest as in Mamba."""
+    if name.endswith("A_log"):
+        return (1 + 15 * torch.rand(parameter.shape, generator=generator, device=generator.device)).log()
+    if name.endswith("dt_bias"):
+        return step_biases(len(parameter), *steps, generator)
+    return ssm.first_values(name, parameter, generator, depth)
 
 
 class GatedRMSNorm(nn.Module):
@@ -104,7 +119,7 @@ class Mamba2Mixer(nn.Module):
         before = u.new_zeros(len(u), sizes.heads, sizes.head_width, sizes.states) if memory is None else memory.state
         y_BTHP, after = dual_scan(
             u_BTHP, dt_BTH, -self.A_log.float().exp(), B.unflatten(-1, groups), C.unflatten(-1, groups), before,
-            None if sight.mixed_rows is None else sight.documents_BT, sizes.chunk,
+            None if sight.mixed_rows is None else sight.documents_BT, min(sizes.chunk, _CHUNK),
         )  # fmt: skip
         if memory is not None:
             memory.state = after

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from danlu.nn import kernels
+from danlu.nn.init import uniform
 
 _PIECE = 16
 """Tokens between the states that the compiled pass keeps for the gradient: PIECE in scans.c."""
@@ -98,6 +99,16 @@ def step_biases(count: int, least: float, most: float, floor: float, generator: 
     share = torch.rand(count, generator=generator, device=generator.device)
     dt = (math.log(least) + share * math.log(most / least)).exp().clamp(min=floor)
     return dt + (-torch.expm1(-dt)).log()  # the inverse of softplus
+
+
+def first_values(name: str, parameter: Tensor, generator: torch.Generator, depth: int) -> Tensor | None:
+    """As the authors' code begins: D one; taps and projections even within 1/sqrt(inputs), those out of a layer less by depth."""
+    if name.endswith(".D"):
+        return torch.ones_like(parameter)
+    if name.endswith(("conv1d.weight", "in_proj.weight", "x_proj.weight", "out_proj.weight")):
+        fewer = depth**-0.5 if name.endswith("out_proj.weight") else 1.0
+        return uniform(parameter, fewer * parameter.size(-1) ** -0.5, generator)
+    return None
 
 
 class _SelectiveScan(torch.autograd.Function):

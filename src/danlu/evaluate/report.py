@@ -16,12 +16,11 @@ COLUMNS = ("model", "bits per byte", "± s.e.", "perplexity by token", "± s.e."
 
 
 def rows(scores: Sequence[TextScore]) -> list[list[Any]]:
-    """One row a model, in COLUMNS; the best of several is marked."""
-    best = min(score.bits_per_byte.value for score in scores)
+    """One row a model, in COLUMNS; the best of several of one kind is marked."""
     found = []
     for score in scores:
-        figures = score.figures()
-        mark = " *" if len(scores) > 1 and figures["bits_per_byte"] == best else ""
+        figures, peers = score.plain_figures(), [other.bits_per_byte.value for other in scores if other.kind == score.kind]
+        mark = " *" if len(peers) > 1 and figures["bits_per_byte"] == min(peers) else ""
         found.append([
             score.name, f"{figures['bits_per_byte']:.4f}{mark}", f"{figures['standard_error']:.4f}",
             f"{figures['perplexity_by_token']:,.2f}", f"{figures['perplexity_by_token_error']:,.2g}",
@@ -32,9 +31,11 @@ def rows(scores: Sequence[TextScore]) -> list[list[Any]]:
 
 
 def differences(scores: Sequence[TextScore]) -> list[dict[str, Any]]:
-    """Every pair of models: the difference in bits per byte, its standard error and interval, and what it means."""
+    """Every pair of models of one kind: the difference in bits per byte, its standard error and interval, and what it means."""
     found = []
     for first, second in combinations(scores, 2):
+        if first.kind != second.kind:
+            continue
         gap = compare(first, second)
         if np.isnan(gap.low):
             words = "one stretch of text: too little to tell"
@@ -47,6 +48,17 @@ def differences(scores: Sequence[TextScore]) -> list[dict[str, Any]]:
     return found
 
 
+def note(scores: Sequence[TextScore]) -> str:
+    """What to know where some figures are no probabilities of the text; empty where none is."""
+    if not any(score.kind for score in scores):
+        return ""
+    return (
+        "Pseudo figures are of masked models: each token is hidden by itself and everything around it is seen, what follows it "
+        "too (within words: what follows it in its own word is hidden as well). They are no probability of the text and do not "
+        "compare with the figures of models that read from left to right."
+    )
+
+
 def write(folder: Path, scores: Sequence[TextScore]) -> dict[str, Any]:
     """Write report.html and report.json; returns the figures."""
     figures = {"models": [score.figures() for score in scores], "differences": differences(scores)}
@@ -57,6 +69,8 @@ def write(folder: Path, scores: Sequence[TextScore]) -> dict[str, Any]:
         "Lower is better throughout. Bits per byte compares models whatever their tokenizers; perplexity by token does "
         f"not. The standard error is over {len(first.block_nats)} stretches of text, not over tokens, which lean on each other."
     )
+    if about := note(scores):
+        page.text(about)
     if figures["differences"]:
         page.heading("Differences, bits per byte, on the same stretches of text")
         page.table(
@@ -68,8 +82,9 @@ def write(folder: Path, scores: Sequence[TextScore]) -> dict[str, Any]:
     page.text("The stronger the colour, the more bits a piece of text cost; point at it for the figure.")
     for score in scores:
         page.markup(f'<p class="small">{html.escape(score.name)}</p>{heat(score.excerpt)}')
-    page.heading("Use of context")
-    page.figure(context_figure(scores), "Surprise of a token by how many tokens stood before it in the window")
+    if reading := [score for score in scores if not score.kind]:
+        page.heading("Use of context")
+        page.figure(context_figure(reading), "Surprise of a token by how many tokens stood before it in the window")
     page.heading("By file")
     page.table(["model", "file", "bytes", "tokens", "bits per byte"],
                [[score.name, file["file"], file["bytes"], file["tokens"], file["bits_per_byte"]]

@@ -5,8 +5,9 @@ Special tokens inside a text stay text.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from danlu.metrics.perplexity import perplexity, perplexity_error, word_starts
 
 _BATCH_LOGITS = 1 << 23  # logits held at once, 32 MB
 _BLOCKS, _SMALLEST_BLOCK = 100, 256
+_OF_TEXT = ("nats", "bits_per_byte", "perplexity", "standard_error", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ class TextScore:
     excerpt: list[tuple[str, float]]
     """Pieces of the beginning of the first text with their surprise in bits."""
     files: list[dict[str, Any]]
+    kind: str = ""
+    """How the surprise came about, where not by reading from left to right: such figures are no peers of others."""
 
     @property
     def bits_per_byte(self) -> Estimate:
@@ -151,7 +155,18 @@ class TextScore:
         return ratio(self.block_nats / math.log(2), self.block_bytes)
 
     def figures(self) -> dict[str, Any]:
-        """Everything that a report says about this model."""
+        """Everything that a report says about this model; figures of another kind have names of their own."""
+        if not self.kind:
+            return self.plain_figures()
+
+        def named(part: dict[str, Any]) -> dict[str, Any]:
+            return {f"pseudo_{key}" if key.startswith(_OF_TEXT) else key: value for key, value in part.items()}
+
+        files = [named(file) for file in self.files]
+        return {**named(self.plain_figures()), "kind": self.kind, "files": files}
+
+    def plain_figures(self) -> dict[str, Any]:
+        """The figures by the same names whatever their kind."""
         bits = self.bits_per_byte
         return {
             "model": self.name, "tokens": self.tokens, "words": self.words, "bytes": self.bytes, "nats": self.nats,
@@ -165,9 +180,12 @@ class TextScore:
 
 
 def score(model: Model, texts: Sequence[Text], name: str, *, window: int | None = None, stride: int | None = None,
-          excerpt_tokens: int = 300) -> TextScore:  # fmt: skip
-    """Score all texts with one model."""
+          excerpt_tokens: int = 300, kind: str = "",
+          how: Callable[[list[int]], Surprise] | None = None) -> TextScore:  # fmt: skip
+    """Score all texts with one model; `how` is another way to score the ids of a text, of another `kind`."""
+    model.check_foresees()
     window, stride = window_and_stride(model, window, stride)
+    how = how or partial(surprise, model, window=window, stride=stride)
     context, width = np.zeros((2, window)), block_bytes(texts)
     blocks: list[tuple[np.ndarray, ...]] = []
     excerpt: list[tuple[str, float]] = []
@@ -177,7 +195,7 @@ def score(model: Model, texts: Sequence[Text], name: str, *, window: int | None 
             ids = model.tokenizer.encode(text.text)
             if model.tokenizer.decode(ids) != text.text:
                 log.warn(f"{name}: its tokenizer cannot write {text.name} exactly, so bits per byte flatter this model")
-            found = surprise(model, ids, window, stride)
+            found = how(ids)
             sizes = np.array([len(model.tokenizer.token_bytes(token)) for token in ids])
             blocks.append(_blocks(found.nats, sizes, text, width))
             context += [found.by_context, found.context_count]
@@ -191,7 +209,7 @@ def score(model: Model, texts: Sequence[Text], name: str, *, window: int | None 
         name=name, tokens=sum(file["tokens"] for file in files), words=int(words_C.sum()),
         bytes=sum(text.bytes for text in texts), nats=sum(file["nats"] for file in files), window=window, stride=stride,
         block_nats=nats_C, block_bytes=bytes_C, block_tokens=tokens_C, block_words=words_C,
-        by_context=context[0] / np.maximum(context[1], 1), excerpt=excerpt, files=files,
+        by_context=context[0] / np.maximum(context[1], 1), excerpt=excerpt, files=files, kind=kind,
     )  # fmt: skip
 
 

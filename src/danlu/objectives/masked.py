@@ -81,7 +81,7 @@ class Masked(Objective):
         dice = np.random.default_rng(seed)
         words = self._words
         eligible = (row.targets != NO_LABEL) & ~words.special[row.ids]
-        units = words.units(row, eligible, self.config.whole_words, self.config.han, int(dice.integers(2)))
+        units = words.units(row.ids, row.documents, eligible, self.config.whole_words, self.config.han, int(dice.integers(2)))
         ids, targets = row.ids.copy(), np.full_like(row.ids, NO_LABEL)
         if not eligible.any():
             return ids, targets
@@ -145,16 +145,16 @@ class Words:
             found[[number for name, number in tokenizer.vocab.items() if not name.startswith(prefix)]] = True
         return found
 
-    def units(self, row: Row, eligible: Array, whole_words: bool, han: Any, phase: int) -> Array:
+    def units(self, ids: Array, documents: Array, eligible: Array, whole_words: bool, han: Any, phase: int) -> Array:
         """Which unit each token belongs to, (T,) from 0 without gaps among the eligible ones; others hold any number."""
-        codes = codes_of(b"".join([self.bytes[number] for number in row.ids.tolist()]))
+        codes = codes_of(b"".join([self.bytes[number] for number in ids.tolist()]))
         character_of_byte = np.repeat(np.arange(len(codes)), widths_of(codes))
-        ends = np.cumsum(self.sizes[row.ids])
-        first, last = character_of_byte[ends - self.sizes[row.ids]], character_of_byte[ends - 1]
+        ends = np.cumsum(self.sizes[ids])
+        first, last = character_of_byte[ends - self.sizes[ids]], character_of_byte[ends - 1]
         new = first[1:] != last[:-1]
         if whole_words:
             word = np.cumsum(word_begins(codes, han, phase))
-            apart = self.begins[row.ids[1:]] & ~((kinds_of(codes[first[1:]]) == UNIT) & (kinds_of(codes[last[:-1]]) == UNIT))
+            apart = self.begins[ids[1:]] & ~((kinds_of(codes[first[1:]]) == UNIT) & (kinds_of(codes[last[:-1]]) == UNIT))
             new &= (word[first[1:]] != word[last[:-1]]) | apart
-        new |= (np.diff(row.documents) != 0) | ~eligible[1:] | ~eligible[:-1]
+        new |= (np.diff(documents) != 0) | ~eligible[1:] | ~eligible[:-1]
         return np.cumsum(np.concatenate([eligible[:1], new & eligible[1:]])) - 1

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from danlu.core import log
 from danlu.core.artifact import Artifact, check_out, publish
 from danlu.core.lineage import raw_input
 from danlu.core.settings import Settings
@@ -39,19 +40,22 @@ def evaluate(config: Evaluate) -> Artifact:
     check_out(config.out, config.overwrite)
     from danlu.engine.folder import model_input
     from danlu.engine.model import load
-    from danlu.evaluate import report
-    from danlu.evaluate.text import read_texts, score
+    from danlu.evaluate import pseudo, report
+    from danlu.evaluate.text import read_texts
 
     texts = read_texts(config.text)
     scores = [
-        score(load(path), texts, name, window=config.window, stride=config.stride)
+        one
         for path, name in zip(config.models, names(config.models), strict=True)
+        for one in pseudo.scores(load(path), texts, name, window=config.window, stride=config.stride)
     ]
     inputs = [*map(model_input, config.models), *(raw_input("text", path) for path in config.text)]
     with publish(config.out, kind="report", stage="evaluate", settings=config, inputs=inputs,
                  overwrite=config.overwrite) as draft:  # fmt: skip
         draft.metrics = report.write(draft.path, scores)
     show(report.COLUMNS, report.rows(scores), report.differences(scores))
+    if about := report.note(scores):
+        log.say(about)
     assert draft.result is not None
     return draft.result
 

@@ -1,7 +1,6 @@
 """Laws of the budget dial: it spends what it may, obeys what is fixed, explains itself, and repeats itself."""
 
 import json
-import math
 
 import numpy as np
 import pytest

@@ -3,6 +3,8 @@
 import pytest
 from tools import atlas, benchmarks_table, quickstart_output, reference, regions, scale
 
+from danlu.models import MODELS
+
 
 @pytest.mark.parametrize("tool", [reference, benchmarks_table, scale, quickstart_output, atlas], ids=lambda tool: tool.__name__)
 def test_generated_pages_are_fresh(tool):
@@ -23,3 +25,8 @@ def test_no_translation_outlives_its_text():
 def test_a_page_without_the_region_is_refused():
     with pytest.raises(ValueError, match="expected one region 'x', found 0"):
         regions.filled("nothing here", "x", "text")
+
+
+def test_every_family_stands_in_the_atlas():
+    pages = {path.stem for path in (regions.ROOT / "docs" / "en" / "atlas").glob("*.md")}
+    assert [name for name in MODELS.names() if name not in pages and name.rstrip("0123456789") not in pages] == []

@@ -65,6 +65,7 @@ def test_roles_split_by_use_and_count_a_tied_head_once():
         ("transformer.h.0.attn.c_attn.weight", "matrices"),
         ("model.layers.3.self_attn.q_proj.weight", "matrices"),
         ("model.value_embeds.0.weight", "tables"),
+        ("decoder.weight", "tables"),
         ("model.layers.0.shared_expert.up_proj.weight", "matrices"),
     ],
 )

@@ -28,8 +28,6 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 class ModernBERTConfig(ModelConfig):
     """Sizes and constants."""
 
-    hf_type: ClassVar[str] = "modernbert"
-    hf_class: ClassVar[str] = "ModernBertForMaskedLM"
     ties: ClassVar[bool] = True
     required: ClassVar[tuple[str, ...]] = (
         "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -45,7 +43,6 @@ class ModernBERTConfig(ModelConfig):
         "repad_logits_with_grad", "position_embedding_type", "layer_norm_eps",
     )  # fmt: skip
 
-    name: Literal["modernbert"] = "modernbert"  # type: ignore[assignment]  # narrows
     hidden_size: int = Field(256, gt=0)
     """Channels of the residual stream."""
     intermediate_size: int = Field(704, gt=0)
@@ -241,9 +238,13 @@ class Decoder(nn.Module):
 class ModernBERT(MaskedLM):
     """Loads and writes ModernBertForMaskedLM folders."""
 
-    Config = ModernBERTConfig
+    class Config(ModernBERTConfig):
+        hf_type: ClassVar[str] = "modernbert"
+        hf_class: ClassVar[str] = "ModernBertForMaskedLM"
 
-    def __init__(self, config: ModernBERTConfig, seed: int = 0):
+        name: Literal["modernbert"] = "modernbert"  # type: ignore[assignment]  # narrows
+
+    def __init__(self, config: Config, seed: int = 0):
         super().__init__(config)
         self.model = Body(config)
         self.head = Head(config)

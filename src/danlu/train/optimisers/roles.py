@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from torch.nn import Parameter
 
-_TABLE = re.compile(r"(^|[._])(embed\w*|emb|wte|wpe|lm_head|head|score|classifier)([._]|$)|^shared\.")
+_TABLE = re.compile(r"(^|[._])(embed\w*|emb|wte|wpe|lm_head|head|score|classifier)([._]|$)|^shared\.|^decoder\.weight$")
 _CHANNELS = re.compile(r"(^|\.)(A_log|conv1d\.weight|time_\w+|x_[rwkvag]|r_k)$")
 
 

@@ -18,7 +18,7 @@ from danlu.core.settings import Named, Settings, choice, load
 from danlu.core.units import Budget, size
 from danlu.models import MODELS
 from danlu.objectives import OBJECTIVES
-from danlu.stages import STAGES, settings_of, start
+from danlu.stages import STAGES, counting, settings_of, start
 from danlu.train.guard import GuardSettings
 from danlu.train.optimisers import OPTIMISERS
 from danlu.train.schedules import SCHEDULES
@@ -154,8 +154,10 @@ def pretrain(config: Pretrain) -> Artifact | None:
         else:
             stack.enter_context(log.silent())
         stop = stack.enter_context(stopping())
+        if MODELS[config.model.name].counted:
+            return _count(config, dataset, place, world)
         plan, pace, spent_s = _decide(config, place, world)
-        tokenizer = _tokenizer(config, place, plan, world)
+        tokenizer = _tokenizer(config, place, plan.vocab_size, world)
         _check_vocabulary(config, tokenizer)
         tokens = {split: _tokens(config, dataset, place, tokenizer, split, world) for split in ("train", "validation")}
         run = _assemble(config, place, plan, tokenizer, tokens, world)
@@ -166,6 +168,19 @@ def pretrain(config: Pretrain) -> Artifact | None:
         with _memory_advice(plan):
             train(run)
         return _publish(config, dataset, place, plan, tokenizer, tokens, run)
+
+
+def _count(config: Pretrain, dataset: Artifact, place: Workplace, world: "World") -> Artifact | None:
+    """The way of families that are counted; the vocabulary is what the text supports."""
+    counting.check(config)
+    tokenizer = _tokenizer(config, place, config.vocab_size or "auto", world)
+    _check_vocabulary(config, tokenizer)
+    tokens = {split: _tokens(config, dataset, place, tokenizer, split, world) for split in ("train", "validation")}
+    if not world.first:
+        return None
+    made = counting.count(config, dataset, tokenizer, tokens)
+    place.finish()
+    return made
 
 
 def _check_kind(config: Pretrain) -> None:
@@ -254,8 +269,8 @@ def _between(bytes_per_token: dict[int, float], vocab_size: int) -> float:
     return float(np.interp(np.log(vocab_size), np.log(sizes), [bytes_per_token[one] for one in sizes]))
 
 
-def _tokenizer(config: Pretrain, place: Workplace, plan: "Plan", world: "World") -> "Tokenizer":
-    """The tokenizer given, or one trained here with the vocabulary of the plan."""
+def _tokenizer(config: Pretrain, place: Workplace, vocab_size: int | str, world: "World") -> "Tokenizer":
+    """The tokenizer given, or one trained here with such a vocabulary."""
     from danlu.tokenizer.definition import DEFAULT_SPECIAL_TOKENS, MASK
     from danlu.tokenizer.tokenizer import Tokenizer
 
@@ -271,7 +286,7 @@ def _tokenizer(config: Pretrain, place: Workplace, plan: "Plan", world: "World")
         return given
     folder = place.folder / "tokenizer"
     if world.first and not folder.exists():
-        settings = {"dataset": config.dataset, "out": folder, "vocab_size": plan.vocab_size,
+        settings = {"dataset": config.dataset, "out": folder, "vocab_size": vocab_size,
                     "special_tokens": [*DEFAULT_SPECIAL_TOKENS, *special]}  # fmt: skip
         STAGES["tokenizer"](load(settings_of("tokenizer"), settings, "danlu tokenizer"))
     world.wait()
@@ -419,7 +434,8 @@ def _publish(
         draft.wall_s = run.seconds
         facts = {"family": plan.model["name"], "parameters": draft.metrics["parameters"], "vocab_size": model.config.vocab_size,
                  "context": model.config.context, "objective": config.objective.name, "unit": run.batches.objective.unit,
-                 "kinds": kinds(plan.model["name"]), "mask": tokenizer.mask_token}  # fmt: skip
+                 "kinds": kinds(plan.model["name"]), "mask": tokenizer.mask_token,
+                 "own": model.config.hf_type.startswith("danlu_")}  # fmt: skip
         settings = config.model_dump(mode="json")
         card = write_card(config.out.name, facts=facts, metrics=draft.metrics, ledger=draft.ledger, settings=settings,
                           licences=draft.licences, sources=draft.sources)  # fmt: skip

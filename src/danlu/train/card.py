@@ -14,7 +14,8 @@ def write_card(
     """README.md of a model folder, with the front matter that model hubs read."""
     masked = "MaskedLM" in facts.get("kinds", ())
     task = "fill-mask" if masked else "text-generation"
-    lines = ["---", "library_name: transformers", f"pipeline_tag: {task}", "tags: [danlu]", "---", "", f"# {name}", ""]
+    library = "danlu" if facts.get("own") else "transformers"
+    lines = ["---", f"library_name: {library}", f"pipeline_tag: {task}", "tags: [danlu]", "---", "", f"# {name}", ""]
     lines += [
         f"A {facts['family']} language model with {count(facts['parameters'])} parameters and a vocabulary of "
         f"{facts['vocab_size']:,}, trained from scratch with Danlu. Context: {facts['context']:,} tokens."
@@ -22,7 +23,8 @@ def write_card(
     opening = f"Once upon a {facts.get('mask')}, there was a king." if masked else "Once upon a time"
     does = f"fills gaps (`{facts.get('mask')}`) and cannot write on" if masked else "completes text"
     lines += ["", "## Use", "", "```", f"danlu generate {name} '{opening}'", "```", ""]
-    lines += [f"It {does}; it was not taught to follow instructions. `transformers` and other tools load this folder as it is."]
+    loads = "Only Danlu has this family." if facts.get("own") else "`transformers` and other tools load this folder as it is."
+    lines += [f"It {does}; it was not taught to follow instructions. {loads}"]
     lines += ["", "## Measured", "", "| what | value |", "|---|---|", *(_row(key, value) for key, value in metrics.items())]
     if (unit := facts.get("unit", "token")) != "token":
         lines += ["", f"Losses are nats per {unit}; they are no bits per byte of the text."]

@@ -235,8 +235,7 @@ def _samples(
     from danlu.train.samples import read
 
     frame = frame_of(model, tokenizer, objective.texts)
-    found = {split: read(part, len(part), objective, frame, config.overlong) for split, part in documents.items()}
-    return {split: samples for split, samples in found.items() if len(samples)}
+    return {split: read(part, len(part), objective, frame, config.overlong) for split, part in documents.items()}
 
 
 def _plan(config: Finetune, place: Workplace, parallel: Any, batches: Any, world: "World", started: float) -> dict[str, Any]:
@@ -259,7 +258,7 @@ def _plan(config: Finetune, place: Workplace, parallel: Any, batches: Any, world
 def _watchers(config: Finetune, model: "Headed", heldout: "Samples | None", row_tokens: int) -> list[Any]:
     from danlu.train.watchers.base import Tools
 
-    tools = Tools(heldout=heldout, flops_per_token=model.flops_per_token(row_tokens))
+    tools = Tools(heldout=heldout if heldout else None, flops_per_token=model.flops_per_token(row_tokens))
     return [WATCHERS.build(one, tools) for one in (config.watch.progress, config.watch.heldout, config.watch.save)]
 
 
@@ -282,7 +281,7 @@ def _publish(
         save_headed(model, tokenizer, draft.path)
         live = HeadedModel(model, tokenizer, config.out)
         judged = None
-        if "validation" in samples:
+        if samples.get("validation"):
             judged = labelled.score(live, list(read_documents(config.dataset, "validation")), overlong=config.overlong)
         draft.ledger, draft.seeds = tune.ledger(run, samples), {"seed": config.seed}
         draft.metrics = {**tune.metrics(run, model), **(labelled.figures(judged) if judged else {})}

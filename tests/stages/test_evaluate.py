@@ -44,7 +44,11 @@ def test_two_models_in_one_table_and_report(models, capsys):
     [
         (["--text", "nothing.txt"], 1, "nothing.txt"),
         (["--text", "empty.txt"], 1, "empty"),
-        ([], 2, "text: required"),
+        ([], 2, "--needle.lengths"),
+        (["--text", "story.txt", "--needle.lengths", "128"], 2, "give one of"),
+        (["--needle.lengths", "20"], 1, "no room for the facts"),
+        (["--needle.lengths", "128", "--needle.depths", "1.5"], 2, "between 0 and 1"),
+        (["--needle.lengths", "128", "--needle.fact", "{code} is of {name}"], 2, "names {name} and then {code}"),
         (["--text", "story.txt", "--window", "1000"], 1, "context"),
         (["--text", "story.txt", "--strid", "3"], 2, "did you mean stride"),
     ],
@@ -61,3 +65,19 @@ def test_an_output_that_exists_is_refused_before_any_work(models, monkeypatch, c
     monkeypatch.chdir(models)
     assert main(["evaluate", "missing", "--text", "story.txt", "-o", "one"]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_facts_in_long_texts_make_a_table_and_a_heat_map(models, capsys):
+    words = ["--needle.lengths", "300", "400", "--needle.trials", "2", "--needle.depths", "0", "1"]
+    assert main(["evaluate", str(models / "one"), *words, "-o", str(models / "r")]) == 0
+    assert "400 *" in capsys.readouterr().out, "beyond the context"
+    report = open_artifact(models / "r", "report", verify=True)
+    cells = report.lineage.metrics["needles"][0]["cells"]
+    assert [(cell["tokens"], cell["depth"]) for cell in cells] == [(300, 0.0), (300, 1.0), (400, 0.0), (400, 1.0)]
+    page = (report.path / "report.html").read_text()
+    assert "<svg" in page and "depth of the fact" in page and not re.search(r'src="|href="(?!#)', page)
+
+
+def test_a_family_with_a_fixed_number_of_positions_says_so(models, capsys):
+    assert main(["evaluate", str(models / "two"), "--needle.lengths", "300", "-o", str(models / "r")]) == 1
+    assert "Leave this length out" in capsys.readouterr().err

@@ -62,6 +62,22 @@ def paired_difference(
     return ratio(one - two, size, seed=seed, draws=draws, level=level)
 
 
+def share(hits: int, trials: int, z: float = 1.96) -> tuple[float, float, float]:
+    """A share of independent trials and its 95 % interval, which says something at none and at all too.
+
+    Source: Wilson 1927, the score interval. Raises ValueError without trials.
+
+    >>> [round(figure, 3) for figure in share(0, 20)], [round(figure, 3) for figure in share(15, 20)]
+    ([0.0, 0.0, 0.161], [0.75, 0.531, 0.888])
+    """
+    if not 0 <= hits <= trials or not trials:
+        raise ValueError(f"{hits} of {trials} is no share")
+    found, wide = hits / trials, z * z / trials
+    middle = (found + wide / 2) / (1 + wide)
+    half = z / (1 + wide) * ((found * (1 - found) + wide / 4) / trials) ** 0.5
+    return found, max(middle - half, 0.0), min(middle + half, 1.0)
+
+
 def resampled(
     statistic: Callable[[npt.NDArray[np.int64]], float], count: int, *, seed: int = 0, draws: int = 1000, level: float = 0.95
 ) -> Estimate:

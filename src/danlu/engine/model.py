@@ -159,6 +159,15 @@ class Model:
                 f"holds no conversation. Use `danlu generate {self.path} TEXT`, or a model trained with --objective.name causal."
             )
 
+    def check_foresees(self) -> None:
+        """Raise BadInput for an encoder-decoder: its nats are those of an answer to a source, not of a text."""
+        if isinstance(self.model, Seq2SeqLM):
+            raise BadInput(
+                f"{self.path} is an encoder-decoder ({self.model.config.name}): it foresees what it writes about a source, and "
+                f"no text by itself, so it has no perplexity and no bits per byte. Its card shows the held-out loss of its "
+                f"objective; judge its answers, or compare texts with a model trained with --objective.name causal."
+            )
+
     def fill(self, text: str, top_k: int = 5) -> Filled:
         """The text with its gaps (the mask token) filled, and the `top_k` likeliest tokens of each. For masked models."""
         if not isinstance(self.model, MaskedLM):
@@ -178,7 +187,14 @@ class Model:
         return NumpyDecoder(self._prepared, capacity) if self._prepared else ModelDecoder(self.model, capacity)
 
     @torch.inference_mode()
-    def logits(self, ids: Sequence[Sequence[int]] | np.ndarray | Tensor) -> Tensor:
-        """Logits of every next token: ids (B, T) to float32 (B, T, V), on the processor."""
-        ids_BT = torch.as_tensor(ids, dtype=torch.int64, device=self.model.device)
-        return self.model(ids_BT).float().cpu()
+    def logits(self, ids: Sequence[Sequence[int]] | np.ndarray | Tensor, source: Any = None) -> Tensor:
+        """Logits of every next token: ids (B, T) to float32 (B, T, V), on the processor.
+
+        source: (B, S) ids that an encoder reads, for models that have one. Raises BadInput where it is missing or out of place.
+        """
+        if isinstance(self.model, Seq2SeqLM) != (source is not None):
+            wants = "also needs what its encoder reads: logits(ids, source)" if source is None else "has no encoder: logits(ids)"
+            raise BadInput(f"{self.path} ({self.model.config.name}) {wants}.")
+        given = [ids] if source is None else [ids, source]
+        ids_BT, *more = (torch.as_tensor(part, dtype=torch.int64, device=self.model.device) for part in given)
+        return self.model(ids_BT, **({"source_BS": more[0]} if more else {})).float().cpu()

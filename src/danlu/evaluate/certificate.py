@@ -14,7 +14,7 @@ from torch import Tensor
 
 from danlu.core.machine import version
 from danlu.engine.model import Model
-from danlu.models.base import MaskedLM
+from danlu.models.base import MaskedLM, Seq2SeqLM
 from danlu.models.weights import read_config
 
 PROBE = '''A furnace keeps what the fire cannot take. On the first day the ore goes in, grey and heavy; on the third it glows;
@@ -66,6 +66,11 @@ def probe(model: Model) -> tuple[list[int], list[int]]:
     )
 
 
+def computed(model: Model, ids: list[int]) -> Tensor:
+    """Logits (T, V) of the probe's ids; an encoder-decoder has them for its source too."""
+    return model.logits([ids], [ids] if isinstance(model.model, Seq2SeqLM) else None)[0]
+
+
 def certify(before_TV: Tensor, after_TV: Tensor, asked: list[int]) -> Certificate:
     """Compare logits at each of T places; `asked` (T,) is what they should name, -100 where nothing is asked."""
     first, second = before_TV.double(), after_TV.double()
@@ -96,6 +101,8 @@ def with_transformers(folder: Path, ids: list[int]) -> tuple[Tensor, list[int]] 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     family = getattr(transformers, read_config(folder)["architectures"][0])
     model = family.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    given = torch.tensor([ids])
+    both = {"decoder_input_ids": given} if model.config.is_encoder_decoder else {}
     with torch.inference_mode():
-        logits = model(torch.tensor([ids])).logits[0].float()
+        logits = model(given, **both).logits[0].float()
     return logits, tokenizer(PROBE, add_special_tokens=False)["input_ids"]

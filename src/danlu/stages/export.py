@@ -74,12 +74,12 @@ def export(config: Export) -> Artifact:
 
 def certificate(source: Any, written: Any, folder: Path) -> dict[str, Any]:
     """Figures of the change: against the source, and against transformers where it is installed."""
-    from danlu.evaluate.certificate import PROBE, certify, probe, with_transformers
+    from danlu.evaluate.certificate import PROBE, certify, computed, probe, with_transformers
 
     ids, asked = probe(source)
-    before = source.logits([ids])[0]
+    before = computed(source, ids)
     found: dict[str, Any] = {
-        "against_source": certify(before, written.logits([ids])[0], asked).figures(),
+        "against_source": certify(before, computed(written, ids), asked).figures(),
         "same_ends": sorted(source.ends) == sorted(written.ends),
         "bytes": sum(path.stat().st_size for path in folder.iterdir()),
     }

@@ -122,7 +122,7 @@ class Pretrain(Settings):
         named = objective.get("name", "causal") if isinstance(objective, Mapping) else getattr(objective, "name", objective)
         if named not in OBJECTIVES or not isinstance(model, Mapping) or "name" in model:
             return data
-        return {**data, "model": {"name": OBJECTIVES[named].family, **model}}
+        return {**data, "model": {"name": OBJECTIVES[named].family or "qwen3", **model}}
 
     @property
     def brought(self) -> Path | None:
@@ -189,6 +189,8 @@ def _check_kind(config: Pretrain) -> None:
     if wanted in kinds(config.model.name):
         return
     fitting = ", ".join(name for name in MODELS.names() if wanted in kinds(name))
+    if not fitting:
+        raise BadSettings(f"--objective.name {config.objective.name} learns from labelled samples: that is `danlu finetune`.")
     raise BadSettings(
         f"--objective.name {config.objective.name} trains a {wanted}, and --model.name {config.model.name} is none. "
         f"Families that are: {fitting}. Left out, the model is {OBJECTIVES[config.objective.name].family}."
@@ -285,6 +287,8 @@ def _tokenizer(config: Pretrain, place: Workplace, vocab_size: int | str, world:
             )
         return given
     folder = place.folder / "tokenizer"
+    if config.vocab_size is None and isinstance(vocab_size, int):
+        vocab_size += len(special)  # what the budget chose is for text
     if world.first and not folder.exists():
         settings = {"dataset": config.dataset, "out": folder, "vocab_size": vocab_size,
                     "special_tokens": [*DEFAULT_SPECIAL_TOKENS, *special]}  # fmt: skip
@@ -380,7 +384,8 @@ def _vocabulary(config: Pretrain, plan: "Plan", tokenizer: "Tokenizer") -> dict[
         return {}
     fields = MODELS[plan.model["name"]].Config.model_fields
     known = {"vocab_size": max(tokenizer.vocab_size, plan.model.get("vocab_size", 0) if _asked(config, "vocab_size") else 0),
-             "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}  # fmt: skip
+             "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id,
+             "decoder_start_token_id": tokenizer.start_id}  # fmt: skip
     return {key: value for key, value in known.items() if key in fields}
 
 

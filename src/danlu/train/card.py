@@ -12,17 +12,23 @@ def write_card(
     licences: Sequence[str], sources: Sequence[str],
 ) -> str:  # fmt: skip
     """README.md of a model folder, with the front matter that model hubs read."""
-    masked = "MaskedLM" in facts.get("kinds", ())
-    task = "fill-mask" if masked else "text-generation"
+    masked, answers = (kind in facts.get("kinds", ()) for kind in ("MaskedLM", "Seq2SeqLM"))
+    task = "fill-mask" if masked else "text2text-generation" if answers else "text-generation"
     library = "danlu" if facts.get("own") else "transformers"
     lines = ["---", f"library_name: {library}", f"pipeline_tag: {task}", "tags: [danlu]", "---", "", f"# {name}", ""]
     lines += [
         f"A {facts['family']} language model with {count(facts['parameters'])} parameters and a vocabulary of "
         f"{facts['vocab_size']:,}, trained from scratch with Danlu. Context: {facts['context']:,} tokens."
     ]
-    opening = f"Once upon a {facts.get('mask')}, there was a king." if masked else "Once upon a time"
+    opening = {
+        "masked": f"Once upon a {facts.get('mask')}, there was a king.",
+        "span": "Once upon a <|extra_0|>, there was a king.",
+    }.get(facts.get("objective", ""), "Once upon a time")
     does = f"fills gaps (`{facts.get('mask')}`) and cannot write on" if masked else "completes text"
-    lines += ["", "## Use", "", "```", f"danlu generate {name} '{opening}'", "```", ""]
+    if answers:
+        does = "reads a text and writes another: what its objective hid or asked for"
+    between = " --suffix ' there was a king.'" if facts.get("objective") == "fim" else ""
+    lines += ["", "## Use", "", "```", f"danlu generate {name} '{opening}'{between}", "```", ""]
     loads = "Only Danlu has this family." if facts.get("own") else "`transformers` and other tools load this folder as it is."
     lines += [f"It {does}; it was not taught to follow instructions. {loads}"]
     lines += ["", "## Measured", "", "| what | value |", "|---|---|", *(_row(key, value) for key, value in metrics.items())]

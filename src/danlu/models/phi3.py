@@ -24,6 +24,9 @@ class Phi3(Decoder):
             "tie_word_embeddings": False, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
         }  # fmt: skip
 
+        fixed: ClassVar[dict[str, Any]] = {**DecoderConfig.fixed, "mlp_bias": (False,), "lm_head_bias": (False,)}
+        harmless: ClassVar[tuple[str, ...]] = ("full_attn_mod", "interpolate_factor")  # Phi-4-mini's, read by no one
+
         name: Literal["phi3"] = "phi3"  # type: ignore[assignment]  # narrows
         attention_bias: Literal[False] = False  # type: ignore[assignment]  # narrows
         """This family has none."""

@@ -22,6 +22,8 @@ class Qwen2(Decoder):
             **WindowedConfig.absent, "tie_word_embeddings": False, "num_key_value_heads": 32, "max_position_embeddings": 32768,
         }  # fmt: skip
 
+        fixed: ClassVar[dict[str, Any]] = {**WindowedConfig.fixed, "use_mrope": (False, None)}
+
         name: Literal["qwen2"] = "qwen2"  # type: ignore[assignment]  # narrows
         attention_bias: Literal[True] = True  # type: ignore[assignment]  # narrows
         """Biases on queries, keys and values, never on the output."""

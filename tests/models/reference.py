@@ -15,8 +15,8 @@ CASES = [
     for changes in importlib.import_module(f"tests.models.cases.{path.stem}").CHANGES
 ]
 """Family and the changes to its tiny Config, from one file a family."""
-OWN = {"sprint"}
-"""Families that no other library has."""
+OWN = {"lstm", "ngram", "rwkv7", "sprint"}
+"""Families that transformers does not have: their own tests compare them with other references."""
 
 
 def cases(kind: type[LanguageModel]) -> list[tuple[str, dict]]:

@@ -90,7 +90,7 @@ class Bamba(Decoder):
         attn_layer_indices: tuple[int, ...] = (3,)
         """Layers that attend, counted from 0; all others scan."""
         mamba_n_heads: int | None = Field(None, gt=0)
-        """Heads of a scan, mamba_expand * hidden_size / mamba_d_head of them; null: of 64 channels each, fewer where these do not divide."""
+        """Heads of a scan, mamba_expand * hidden_size / mamba_d_head of them; null: of 64 channels each, or fewer."""
         mamba_d_head: int | Literal["auto"] = "auto"
         """Channels of a head of a scan; auto: what the number of heads leaves."""
         mamba_n_groups: int = Field(1, gt=0)

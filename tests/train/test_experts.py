@@ -1,9 +1,12 @@
 """Training mixtures of experts: their use is told, balance survives a stop, and several processes count together."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
+from tests.train import worker
 from tests.train.small import small_run, token_set, weights
 
 from danlu.core import log
@@ -13,6 +16,7 @@ from danlu.train.report import write
 from danlu.train.watchers import WATCHERS
 from danlu.train.watchers.base import Tools
 
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 BIAS = "model.layers.1.mlp.gate.e_score_correction_bias"
 
 
@@ -73,3 +77,19 @@ def test_stopped_and_gone_on_is_the_same_bias_and_the_same_weights(tmp_path, tok
     assert weights(whole)[BIAS].any()
     for name, tensor in weights(whole).items():
         assert torch.equal(weights(again)[name], tensor), name
+
+
+def test_two_processes_balance_by_the_tokens_of_both(tmp_path):
+    """Replicas with Muon, whose stacks of experts go through one product, end where one process ends."""
+    found = []
+    for name, words in (("one", [sys.executable]), ("two", [sys.executable, *TORCHRUN])):
+        (tmp_path / name).mkdir()
+        mode = {"one": "auto", "two": "ddp"}[name]
+        arguments = [str(tmp_path / name), mode, "muon", "4", "deepseek_v3"]
+        done = subprocess.run([*words, worker.__file__, *arguments], capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append(torch.load(tmp_path / name / "weights.pt"))
+    alone, shared = found
+    assert torch.equal(shared[BIAS], alone[BIAS]) and alone[BIAS].any()
+    for name, tensor in alone.items():
+        torch.testing.assert_close(shared[name], tensor, rtol=1e-3, atol=1e-4, msg=name)

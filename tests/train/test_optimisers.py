@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from danlu.models import MODELS
 from danlu.train.optimisers import OPTIMISERS
 from danlu.train.optimisers.adamw import AdamW
 from danlu.train.optimisers.muon import Muon, orthogonalise_all, step_scale
@@ -237,3 +238,24 @@ def test_a_rate_of_zero_moves_nothing():
     train(model, optimiser, 2)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters()))
     assert math.isfinite(sum(p.sum().item() for p in model.parameters()))
+
+
+def test_each_expert_of_a_stack_is_a_matrix_of_its_own():
+    """Also a stack wider than tall, beside single matrices of the same shape; each expert moves as it would alone."""
+    torch.manual_seed(4)
+    stacks = [torch.randn(3, 10, 6), torch.randn(4, 6, 10), torch.randn(10, 6)]
+    found = orthogonalise_all(stacks, 5)
+    for stack, result in zip(stacks[:2], found, strict=False):
+        assert result.shape == stack.shape
+        for expert, update in zip(stack, result, strict=True):
+            torch.testing.assert_close(update, orthogonalise_all([expert], 5)[0], rtol=1e-4, atol=1e-5)
+            values = torch.linalg.svdvals(update)
+            assert values.min() > 0.8 and values.max() < 1.2
+    assert step_scale(stacks[0].shape) == step_scale(stacks[2].shape)
+
+
+def test_experts_are_hidden_matrices_for_muon():
+    model = MODELS["deepseek_v3"].tiny()
+    found = roles(model.named_parameters())
+    experts = {id(part) for mixture in model.mixtures for part in mixture.experts.parameters()}
+    assert experts <= {id(part) for part in found.matrices}

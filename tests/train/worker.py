@@ -1,4 +1,4 @@
-"""One of several processes of a small run of 9 steps, started by torchrun: worker.py FOLDER MODE OPTIMISER STOP_AFTER."""
+"""One of several processes of a run of 9 steps, started by torchrun: worker.py FOLDER MODE OPTIMISER STOP_AFTER [FAMILY]."""
 
 import json
 import sys
@@ -30,12 +30,14 @@ class Losses(Watcher):
         run.stop.asked = run.world.first and facts.step == self.stop_after  # one process hears of it: all must stop
 
 
-def main(folder: Path, mode: str, optimiser: str, stop_after: int) -> None:
+def main(folder: Path, mode: str, optimiser: str, stop_after: int, family: str = "qwen3") -> None:
     torch.set_num_threads(1)
     with join() as world:
         losses = Losses(stop_after)
         tokens = token_set_shared(folder, world)
-        run = small_run(folder, tokens, world=world, mode=mode, optimiser=optimiser, steps=9, micro_rows=2, watchers=[losses])
+        run = small_run(
+            folder, tokens, world=world, mode=mode, optimiser=optimiser, steps=9, micro_rows=2, watchers=[losses], family=family
+        )
         saved = run.checkpoints.latest()
         if saved:
             run.restore(saved)
@@ -58,4 +60,4 @@ def token_set_shared(folder: Path, world):
 
 if __name__ == "__main__":
     with log.silent():
-        main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]))
+        main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), *sys.argv[5:])

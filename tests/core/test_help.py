@@ -2,7 +2,7 @@
 
 import ast
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import pytest
 from pydantic import Field
@@ -19,14 +19,24 @@ THINGS = [(shelf, name) for shelf in shelves().values() for name in shelf.names(
 @pytest.mark.parametrize(("shelf_", "name"), THINGS, ids=[f"{shelf.package}.{name}" for shelf, name in THINGS])
 def test_the_static_description_of_a_thing_equals_its_real_settings(shelf_, name):
     static = {row.name: row for row in shelf_rows(shelf_, name)}
-    fields = {key: field for key, field in shelf_[name].Config.model_fields.items() if key != "name"}
+    fields = dict(settings_of(shelf_[name].Config))
     assert list(static) == list(fields)
     for key, field in fields.items():
         row = static[key]
         assert row.help == " ".join((field.description or "").split()), f"{key}: help"
-        assert row.required == field.is_required(), f"{key}: required"
+        assert row.required == (field.is_required() and "." not in key), f"{key}: required"
         if not field.is_required() and field.default is not PydanticUndefined and shelf(field) is None:
             assert row.default == words(field.default) or same_value(row.default, field.default), f"{key}: default"
+
+
+def settings_of(kind):
+    """Fields by name, those of a group that may be left out under the group's."""
+    for key, field in kind.model_fields.items():
+        inner = [part for part in get_args(field.annotation) if isinstance(part, type) and issubclass(part, Settings)]
+        if inner and shelf(field) is None:
+            yield from ((f"{key}.{name}", part) for name, part in inner[0].model_fields.items())
+        elif key != "name":
+            yield key, field
 
 
 def words(value):

@@ -6,8 +6,8 @@ Things on shelves are described from their source text, unimported: a row about 
 import ast
 import importlib.util
 import typing
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,24 @@ def shelf_rows(registry: Registry[Any], name: str, prefix: str = "") -> Iterator
     """The settings of one thing on a shelf, read from its file."""
     tree = registry.tree(name)
     if tree is not None:
-        for node in _config_body(tree):
-            row = _static_row(node, prefix)
-            if row and not row.name.endswith(("name", ".name")):
-                yield row
+        for node, text, home in _config_body(tree):
+            group = _group(node, home)
+            if group:
+                yield from (_within(row) for row in _static_rows(_fields(*group), f"{prefix}{ast.unparse(node.target)}."))
+            else:
+                yield from _static_rows([(node, text, home)], prefix)
+
+
+def _static_rows(fields: Iterable["_Found"], prefix: str) -> Iterator[Row]:
+    for node, text, _ in fields:
+        row = _static_row((node, text), prefix)
+        if row and not row.name.endswith(("name", ".name")):
+            yield row
+
+
+def _within(row: Row) -> Row:
+    """A setting of a group that may be left out whole."""
+    return replace(row, required=False, default="none") if row.required else row
 
 
 def _choice_rows(dotted: str, field: FieldInfo, registry: Registry[Any]) -> Iterator[Row]:
@@ -122,8 +136,19 @@ def _one_line(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-def _config_body(tree: ast.Module) -> list[tuple[ast.AnnAssign, str]]:
-    """The fields of the `Config` in a file with their docstrings, those of the Config it extends first."""
+_Found = tuple[ast.AnnAssign, str, ast.Module]
+"""A field, its docstring, and the file it stands in."""
+
+
+def _group(node: ast.AnnAssign, home: ast.Module) -> tuple[ast.ClassDef, ast.Module] | None:
+    """The settings class that a field holds, `Inner` or `Inner | None`, where it is one."""
+    name = ast.unparse(node.annotation).removesuffix(" | None")
+    found = _find_class(home, [name]) if name.isidentifier() else None
+    return found if found and any(ast.unparse(base) == "Settings" for base in found[0].bases) else None
+
+
+def _config_body(tree: ast.Module) -> list[_Found]:
+    """The fields of the `Config` in a file, those of the Config it extends first."""
     holders: list[ast.Module | ast.ClassDef] = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]
     for holder in holders:
         for node in holder.body:
@@ -132,12 +157,12 @@ def _config_body(tree: ast.Module) -> list[tuple[ast.AnnAssign, str]]:
     return []
 
 
-def _fields(config: ast.ClassDef, tree: ast.Module) -> list[tuple[ast.AnnAssign, str]]:
-    found: dict[str, tuple[ast.AnnAssign, str]] = {}
+def _fields(config: ast.ClassDef, tree: ast.Module) -> list[_Found]:
+    found: dict[str, _Found] = {}
     for base in config.bases:
         inherited = _find_class(tree, ast.unparse(base).split("."))
         if inherited:
-            found |= {node.target.id: (node, text) for node, text in _fields(*inherited) if isinstance(node.target, ast.Name)}
+            found |= {one[0].target.id: one for one in _fields(*inherited) if isinstance(one[0].target, ast.Name)}
     for node, after in zip(config.body, [*config.body[1:], None], strict=True):
         if (
             isinstance(node, ast.AnnAssign)
@@ -147,7 +172,7 @@ def _fields(config: ast.ClassDef, tree: ast.Module) -> list[tuple[ast.AnnAssign,
             text = ""
             if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
                 text = after.value.value
-            found[node.target.id] = (node, text)
+            found[node.target.id] = (node, text, tree)
     return list(found.values())
 
 
@@ -190,5 +215,6 @@ def _static_type(annotation: ast.expr) -> str:
     text = ast.unparse(annotation)
     if text.startswith("Literal["):
         return text[8:-1].replace("'", "").replace(", ", " | ")
-    words = {"str": "text", "Path": "path", "bool": "yes/no", "float": "number", "int": "whole number", "None": "none"}
+    words = {"str": "text", "Path": "path", "bool": "yes/no", "float": "number", "int": "whole number", "None": "none",
+             "tuple[float, ...]": "list of number"}  # fmt: skip
     return " | ".join(words.get(part, part) for part in text.split(" | "))

@@ -1,9 +1,12 @@
 """Mixtures of experts in a whole model: balance as transformers computes it, counted once, and what of them is counted."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from danlu.core.settings import read_recipe
 from danlu.models import MODELS
 from danlu.models.sparse import SparseDecoder
 from danlu.models.weights import save_model
@@ -136,3 +139,12 @@ def test_the_bias_moves_with_a_step_that_moved_and_stays_out_of_gradients():
 def test_absurd_settings_are_refused(family, changes, says):
     with pytest.raises(ValueError, match=says):
         MODELS[family].tiny(**changes)
+
+
+def test_the_recipe_of_grok_1_has_its_published_weights():
+    """314B in all; of the experts two of eight, so about 84B at work for a token."""
+    settings = read_recipe(Path(__file__).resolve().parents[2] / "recipes" / "pretrain" / "grok1.yaml")
+    with torch.device("meta"):
+        model = MODELS["mixtral"](MODELS["mixtral"].Config(**settings["model"], vocab_size=settings["vocab_size"]))
+    assert sum(part.numel() for part in model.parameters()) // 10**9 in (314, 315, 316)
+    assert model.matmul_parameters() == pytest.approx(84e9, rel=0.01)

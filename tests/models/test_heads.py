@@ -20,8 +20,8 @@ FIRST = dict(reversed([(family, changes) for family, changes in CASES if family 
 """The first case of each family that has such classes in transformers."""
 
 
-def headed(family, task, seed=3, **changes) -> Headed:
-    model = attach(ours(family, {**FIRST[family], **changes}), HeadConfig(task=task, **TASKS[task]), seed=5)
+def headed(family, task, seed=3, **head) -> Headed:
+    model = attach(ours(family, FIRST[family]), HeadConfig(task=task, **{**TASKS[task], **head}), seed=5)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.head.parameters() if model.head else ():
@@ -60,6 +60,17 @@ def test_transformers_opens_the_folder_and_gives_the_same_scores(family, task, t
     back = load_headed(tmp_path / "theirs")
     assert back.config.head.task == task
     torch.testing.assert_close(scores(back, task, ids), scores(model, task, ids), rtol=1e-5, atol=1e-6)
+
+
+def test_modernbert_may_take_the_mean(tmp_path):
+    model, ids = headed("modernbert", "classify", pooling="mean"), ids_for("modernbert")
+    save_model(model, tmp_path)
+    other = theirs("modernbert", tmp_path)
+    assert other.config.classifier_pooling == "mean"
+    with torch.no_grad():
+        torch.testing.assert_close(scores(model, "classify", ids), other(ids).logits, rtol=1e-4, atol=1e-5)
+    other.save_pretrained(tmp_path / "theirs")
+    assert load_headed(tmp_path / "theirs").pooling == "mean"
 
 
 @pytest.mark.parametrize("family", FIRST)

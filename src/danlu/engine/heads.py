@@ -150,7 +150,7 @@ class HeadedModel:
             f"danlu.load(folder).{_DOES[self.task]}(...), or give the model it was made from."
         )
 
-    write = stream = logits = decoder = generate
+    write = stream = logits = decoder = write_between = infill = check_writes = check_foresees = generate
 
     # ---- how
 

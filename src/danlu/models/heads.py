@@ -129,7 +129,8 @@ class HeadedConfig:
         found |= {"id2label": dict(enumerate(labels)), "label2id": {label: at for at, label in enumerate(labels)}}
         if head.task in ("classify", "regress"):
             found["problem_type"] = "regression" if head.task == "regress" else "single_label_classification"
-        return found | ({"classifier_pooling": "cls"} if found["model_type"] == "modernbert" else {})
+        pooling = {"classifier_pooling": "mean" if head.pooling == "mean" else "cls"}
+        return found | (pooling if found["model_type"] == "modernbert" else {})
 
 
 class Headed(nn.Module):
@@ -151,8 +152,10 @@ class Headed(nn.Module):
 
     @property
     def pooling(self) -> Pooling:
-        """Which vector stands for a text: transformers' classes leave no choice, an embedding has its own."""
-        return self.config.head.pooling if self.config.head.task == "embed" else self.layout.pooling
+        """Which vector stands for a text: an embedding chooses, and of transformers' classes ModernBERT's alone."""
+        said = self.config.head.pooling
+        chooses = self.config.head.task == "embed" or (self.config.body.hf_type == "modernbert" and said == "mean")
+        return said if chooses else self.layout.pooling
 
     def hidden(self, ids_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
         """A vector for each token, (B, T, D); documents do not see one another."""
@@ -286,9 +289,10 @@ def _head_of(found: dict[str, Any], folder: Path) -> HeadConfig:
         raise UnsupportedModel(
             f"{folder}: problem_type multi_label_classification: several classes at once are not computed here."
         )
+    pooling: Pooling = "mean" if found.get("classifier_pooling") == "mean" else "first"
     if task == "classify" and (len(labels) == 1 or found.get("problem_type") == "regression"):
-        return HeadConfig(task="regress")
-    return HeadConfig(task=task, labels=(labels or ["LABEL_0", "LABEL_1"]) if task in ("classify", "tag") else [])
+        return HeadConfig(task="regress", pooling=pooling)
+    return HeadConfig(task=task, pooling=pooling, labels=(labels or ["LABEL_0", "LABEL_1"]) if task in ("classify", "tag") else [])
 
 
 def _stem(hf_class: str) -> str:

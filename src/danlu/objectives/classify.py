@@ -34,7 +34,7 @@ class Classify(Labelled):
                 f"the labels name {len(self.labels)} classes, the first {', '.join(self.labels[:5])}. If they are numbers to "
                 f"come near to, say --objective.name regress."
             )
-        return {"labels": self.labels}
+        return {"labels": self.labels, "pooling": "mean"}
 
     def encode(self, document: Document, frame: Frame, overlong: Overlong) -> list[Encoded]:
         ids, cut = text_ids(document.text, frame, overlong)

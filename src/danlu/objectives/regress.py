@@ -31,7 +31,7 @@ class Regress(Labelled):
         self.mean, self.deviation = statistics.fmean(numbers), statistics.pstdev(numbers)
         if not self.deviation:
             raise BadSettings(f"every sample has the number {self.mean:g}, so there is nothing to learn.")
-        return {"mean": self.mean, "deviation": self.deviation}
+        return {"mean": self.mean, "deviation": self.deviation, "pooling": "mean"}
 
     def encode(self, document: Document, frame: Frame, overlong: Overlong) -> list[Encoded]:
         ids, cut = text_ids(document.text, frame, overlong)

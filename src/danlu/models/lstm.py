@@ -1,9 +1,9 @@
-"""Long short-term memory (Hochreiter and Schmidhuber 1997; forget gates: Gers et al. 2000) as a language model
-(Zaremba et al. 2014, arXiv:1409.2329): layers of nn.LSTM between an embedding and a head.
+"""Long short-term memory (Hochreiter and Schmidhuber 1997) as a language model (Zaremba et al. 2014, arXiv:1409.2329).
 
-What a Transformer looks up in everything it has read, this keeps in 2 x width numbers a layer: memory does not grow with the
-text, and training walks along it token by token. The head shares the embedding (Press and Wolf 2017, arXiv:1608.05859), through
-a projection where the widths differ. Leaves out Zaremba's dropout: a run here sees its text about once.
+Layers of nn.LSTM, with forget gates (Gers et al. 2000), between an embedding and a head that shares it (arXiv:1608.05859),
+through a projection where widths differ. What a Transformer looks up in everything it has read, this keeps in 2 x width
+numbers a layer: memory does not grow with the text, and training walks along it token by token. Leaves out Zaremba's
+dropout: a run here sees its text about once.
 B rows, T tokens, P = B T places, D width, E width of the embedding.
 """
 

@@ -139,9 +139,10 @@ def test_a_budget_for_nothing_says_what_to_do():
         plan("0.001s")
 
 
-def test_plans_fit_into_memory():
+@pytest.mark.parametrize("model", [{}, {"name": "qwen3"}, {"name": "gpt_neox"}])
+def test_plans_fit_into_memory_whether_a_family_is_named_or_not(model):
     tight = PACE.model_copy(update={"memory_bytes": 3 * 10**8, "resident_bytes": 10**8})
-    assert plan("10h", pace=tight).memory_bytes < 3 * 10**8
+    assert plan("10h", pace=tight, model=model).memory_bytes < 3 * 10**8
 
 
 def test_micro_batches_cover_a_step():

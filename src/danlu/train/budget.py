@@ -92,7 +92,7 @@ def candidates(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, spent_s
             for rows in _rows(row_tokens, fixed):
                 micro_rows = fixed.micro_rows or max(1, min(-(-rows // fixed.processes), MICRO_TOKENS // row_tokens))
                 memory = memory_bytes(shape, row_tokens, micro_rows, pace, fixed.dtype or pace.dtype)
-                if memory > _MEMORY_SHARE * pace.memory_bytes and not fixed.model:
+                if memory > _MEMORY_SHARE * pace.memory_bytes and set(fixed.model) <= {"name"}:
                     continue
                 step_s = step_seconds(shape, row_tokens, -(-rows // fixed.processes), micro_rows, pace, iterations)
                 steps = fixed.steps or _steps(budget, shape, row_tokens, rows, step_s, spent_s)

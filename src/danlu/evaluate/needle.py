@@ -117,7 +117,7 @@ def _place(pieces: Sequence[Sequence[int]], depth: float) -> int:
 @torch.inference_mode()
 def _answered(model: Model, prompt: list[int], answer: list[int]) -> tuple[bool, float]:
     """Whether every token of the answer is the first choice, and the probability of the answer."""
-    ids = torch.tensor([prompt + answer[:-1]], device=model.model.embedding.device)
+    ids = torch.tensor([prompt + answer[:-1]], device=model.model.device)
     hidden_AD = model.model.hidden(ids)[0, len(prompt) - 1 :]
     logp_AV = model.model.logits(hidden_AD).float().log_softmax(-1)
     wanted = torch.tensor(answer, device=logp_AV.device)

@@ -292,7 +292,8 @@ def _head_of(found: dict[str, Any], folder: Path) -> HeadConfig:
     pooling: Pooling = "mean" if found.get("classifier_pooling") == "mean" else "first"
     if task == "classify" and (len(labels) == 1 or found.get("problem_type") == "regression"):
         return HeadConfig(task="regress", pooling=pooling)
-    return HeadConfig(task=task, pooling=pooling, labels=(labels or ["LABEL_0", "LABEL_1"]) if task in ("classify", "tag") else [])
+    named = (labels or ["LABEL_0", "LABEL_1"]) if task in ("classify", "tag") else []
+    return HeadConfig(task=task, pooling=pooling, labels=named)
 
 
 def _stem(hf_class: str) -> str:

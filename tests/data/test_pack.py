@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danlu.core.errors import DatasetTooSmall
-from danlu.data.pack import Packer
+from danlu.data.pack import Packer, WholePacker, fit
 
 
 class Memory:
@@ -84,3 +84,25 @@ def test_the_number_of_rows_follows_from_the_pairs():
     assert packer.pairs_per_epoch == sum(max(n - 1, 0) for n in LENGTHS)
     assert sum(packer.rows_in(epoch) for epoch in range(13)) == packer.pairs_per_epoch, "13 epochs fill rows of 13 exactly"
     assert {packer.rows_in(epoch) - packer.rows_per_epoch for epoch in range(13)} <= {0, 1}
+
+
+@pytest.mark.parametrize(("row_tokens", "seed"), [(40, 0), (61, 3), (400, 1)])
+def test_whole_documents_stand_in_exactly_one_row_an_epoch(row_tokens, seed):
+    tokens = Memory(LENGTHS)
+    packer, least = WholePacker(tokens, row_tokens, seed), -(-sum(max(length - 1, 0) for length in LENGTHS) // row_tokens)
+    assert least <= packer.rows_per_epoch <= least + 1
+    for epoch in (0, 1, 2):
+        seen = []
+        for row in (packer.served(epoch * packer.rows_per_epoch + index) for index in range(packer.rows_per_epoch)):
+            for number, (document, start, length) in enumerate(row.origin.tolist()):
+                here, stored = row.documents == number, tokens.document(document)
+                assert row.ids[here].tolist() == stored[:-1].tolist() and row.targets[here].tolist() == stored[1:].tolist()
+                assert (start, length) == (0, here.sum())
+                seen.append(document)
+            assert (row.targets[row.documents == len(row.origin)] == -100).all() and (np.diff(row.documents) >= 0).all()
+        assert sorted(seen) == list(range(len(LENGTHS)))
+
+
+def test_a_document_longer_than_a_row_is_not_whole_in_one():
+    with pytest.raises(ValueError, match="document 1 has 9 pairs"):
+        fit(np.array([3, 9]), 8)

@@ -166,3 +166,11 @@ def test_the_token_that_opens_an_answer_is_written_where_others_look(family, tmp
     for name in ("config.json", "generation_config.json"):
         assert json.loads((tmp_path / name).read_text())["decoder_start_token_id"] == 7
     assert load_model(tmp_path).config.decoder_start_token_id == 7
+
+
+@pytest.mark.parametrize("family", ["bart", "marian"])
+def test_only_a_document_can_be_too_long_not_a_row_of_several(family):
+    model, long = tiny(family), ids(1, 70)
+    assert model.encode(long, documents_BS=numbered(30, 40)).shape == (1, 70, model.config.width)
+    with pytest.raises(ValueError, match="70 tokens in a row, but this model has 64 positions"):
+        model.encode(long)

@@ -12,6 +12,7 @@ A document that a row's end cuts goes on in the next row of the stream as a segm
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,3 +106,64 @@ class Packer:
 
     def _make_row_order(self, epoch: int) -> IntArray:
         return np.random.default_rng(derive(self.seed, "rows", epoch)).permutation(self.rows_in(epoch))
+
+
+class WholePacker(Packer):
+    """Rows that hold whole documents; what is left of a row is filling, a document of its own that asks for nothing.
+
+    Which documents share a row is drawn once (best fit, in the order of `permutation(derive(seed, "documents", 0))`): they do not
+    see one another. Every epoch serves all rows, in an order of its own.
+    """
+
+    def __init__(self, tokens: TokenSet, row_tokens: int, seed: int):
+        super().__init__(tokens, row_tokens, seed)
+        order = np.random.default_rng(derive(seed, "documents", 0)).permutation(len(tokens))
+        self.rows = [[int(order[at]) for at in row] for row in fit(self.pairs[order], row_tokens)]
+
+    @property
+    def rows_per_epoch(self) -> int:
+        return len(self.rows)
+
+    def first_row(self, epoch: int) -> int:
+        return epoch * len(self.rows)
+
+    def served(self, number: int) -> Row:
+        return self.row(*divmod(number, len(self.rows)))
+
+    def row(self, epoch: int, index: int) -> Row:
+        return whole_row(self.tokens, self.rows[int(self._row_order(epoch)[index])], self.row_tokens)
+
+
+def fit(lengths: IntArray, room: int) -> list[list[int]]:
+    """Indices in rows, each as long as `room` at most: the next goes where it leaves least. Raises ValueError for one longer.
+
+    >>> fit(np.array([5, 4, 3, 2, 6]), 8)
+    [[0, 2], [1, 3], [4]]
+    """
+    rows: list[list[int]] = []
+    left: list[list[int]] = [[] for _ in range(room + 1)]  # rows by the room they have left
+    for index, length in enumerate(lengths.tolist()):
+        if length > room:
+            raise ValueError(f"document {index} has {length} pairs, and a row has room for {room}")
+        space = next((space for space in range(length, room + 1) if left[space]), room)
+        if not left[space]:
+            left[space].append(len(rows))
+            rows.append([])
+        row = left[space].pop()
+        rows[row].append(index)
+        left[space - length].append(row)
+    return rows
+
+
+def whole_row(tokens: TokenSet, documents: Sequence[int], row_tokens: int) -> Row:
+    """Documents side by side, whole, and filling."""
+    ids, targets = np.zeros(row_tokens, np.int64), np.full(row_tokens, -100, np.int64)
+    numbers = np.full(row_tokens, len(documents), np.int32)
+    at, origin = 0, []
+    for number, document in enumerate(documents):
+        stored = tokens.document(document)
+        here = slice(at, at + max(len(stored) - 1, 0))
+        ids[here], targets[here], numbers[here] = stored[:-1], stored[1:], number
+        origin.append((document, 0, here.stop - at))
+        at = here.stop
+    return Row(ids, targets, numbers, np.array(origin, np.int64).reshape(-1, 3))

@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from danlu.core import files, log
 from danlu.core.errors import DamagedArtifact, NoUsableText
 
 Ids = NDArray[Any]
-Encode = Callable[[list[str]], Sequence[Ids]]
+Encode = Callable[[list[Any]], Sequence[Ids]]
 PART_TOKENS = 1 << 25
 """Tokens after which a part ends at the next document; bounds memory and what a crash can cost."""
 _BATCH_CHARACTERS = 1 << 20
@@ -133,11 +134,12 @@ class TokenSet:
 
 def write_tokens(
     folder: Path, documents: Iterable[Text], encode_batch: Encode, *, bos_id: int | None, eos_id: int | None, vocab_size: int,
-    total_bytes: int | None = None, part_tokens: int = PART_TOKENS,
+    total_bytes: int | None = None, part_tokens: int = PART_TOKENS, take: Callable[[Any], Any] = attrgetter("text"),
 ) -> TokenSet:  # fmt: skip
     """Store documents as tokens; the same call after an interruption goes on behind the last whole part.
 
-    The order of `documents` must be the same at each call. Raises NoUsableText when there are none, NoSpace on a full disk.
+    take: what of a document `encode_batch` is given. The order of `documents` must be the same at each call. Raises
+    NoUsableText when there are none, NoSpace on a full disk.
     """
     if (folder / "tokens.json").is_file():
         return TokenSet.open(folder)
@@ -148,7 +150,7 @@ def write_tokens(
     with log.progress("tokens", total=total_bytes, unit="B") as bar:
         bar.advance(sum(part["bytes"] for part in done))
         for batch in _batches(rest):
-            for document, ids in zip(batch, encode_batch([document.text for document in batch]), strict=True):
+            for document, ids in zip(batch, encode_batch([take(document) for document in batch]), strict=True):
                 writer.add(document, _framed(ids, bos_id, eos_id, dtype))
             bar.advance(sum(len(document.text.encode("utf-8", "surrogatepass")) for document in batch))
             if writer.tokens >= part_tokens:

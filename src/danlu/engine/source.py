@@ -1,9 +1,9 @@
 """What an encoder reads of a text, and what a decoder that fills a middle is told: frames of tokens around texts."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from danlu.core.errors import BadInput, PromptTooLong
+from danlu.tokenizer.frame import frame
 from danlu.tokenizer.tokenizer import Tokenizer
 
 _MARKS = ("<|extra_", "<extra_id_")
@@ -41,20 +41,6 @@ def source_ids(tokenizer: Tokenizer, text: str, context: int) -> list[int]:
             f"the text has {len(ids)} tokens, and the model reads {context} at most. Shorten the text, or give it in parts."
         )
     return ids
-
-
-def frame(tokenizer: Tokenizer) -> tuple[Sequence[int], Sequence[int]]:
-    """Tokens before and after a text, as the post-processor of tokenizer.json puts them.
-
-    A tokenizer without one (those made here) ends a source as it ends a document.
-    """
-    if tokenizer.parts.get("post_processor") is not None:
-        bare = tokenizer.reference.encode("a", add_special_tokens=False).ids
-        framed = tokenizer.reference.encode("a", add_special_tokens=True).ids
-        places = [at for at in range(len(framed) - len(bare) + 1) if framed[at : at + len(bare)] == bare]
-        if places and len(framed) > len(bare):
-            return framed[: places[0]], framed[places[0] + len(bare) :]
-    return [], ([] if tokenizer.eos_id is None else [tokenizer.eos_id])
 
 
 def around_ids(tokenizer: Tokenizer, prefix: str, suffix: str) -> list[int]:

@@ -153,9 +153,9 @@ class GPT2(CausalLM):
     ) -> Tensor:
         sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
         end = sight.start + sight.tokens
-        if end > self.config.n_positions:
-            raise ValueError(f"{end} tokens in a row, but this model has {self.config.n_positions} positions")
         at = arange(sight.start, end, device=ids_BT.device) if sight.mixed_rows is None else positions(documents_BT)
+        if end > self.config.n_positions and (longest := int(at.max()) + 1) > self.config.n_positions:
+            raise ValueError(f"{longest} tokens in a row, but this model has {self.config.n_positions} positions")
         x = self.transformer.wte(ids_BT) + self.transformer.wpe(at)
         for index, layer in enumerate(self.transformer.h):
             x = layer(x, sight, state.layers[index] if state else None)

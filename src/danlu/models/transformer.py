@@ -264,11 +264,11 @@ class Transformer(Seq2SeqLM):
         return x
 
     def begin(self, side: Stack, ids_BT: Tensor, sight: Sight) -> Tensor:
-        """Words and places. Raises ValueError for a row longer than the places that this model has."""
+        """Words and places. Raises ValueError for a document longer than the places that this model has."""
         end = sight.start + sight.tokens
-        if end > self.config.context:
-            raise ValueError(f"{end} tokens in a row, but this model has {self.config.context} positions")
         at = torch.arange(sight.start, end, device=ids_BT.device) if sight.documents_BT is None else positions(sight.documents_BT)
+        if end > self.config.context and (longest := int(at.max()) + 1) > self.config.context:
+            raise ValueError(f"{longest} tokens in a row, but this model has {self.config.context} positions")
         scale = self.config.d_model**0.5 if self.config.scale_embedding else 1.0
         return self.places(side, self.model.shared(ids_BT) * scale, at)
 

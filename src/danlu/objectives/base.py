@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from danlu.core.settings import Named
-from danlu.data.pack import Row
+from danlu.data.pack import Packer, Row
+from danlu.data.shards import Document
+from danlu.data.tokens import TokenSet
 from danlu.tokenizer.tokenizer import Tokenizer
 
 NO_LABEL = -100
@@ -82,6 +84,11 @@ class Objective(ABC):
     of_text: ClassVar[bool] = True
     """Whether each token of a text is a target once, given those before it: only then do nats become bits per byte."""
 
+    whole: ClassVar[bool] = False
+    """Whether documents stay whole in a row; what is left of it is filling."""
+    fields: ClassVar[tuple[str, ...]] = ()
+    """Columns of a dataset's samples that it learns from; none: the text."""
+
     def __init__(self, config: Named, tokenizer: Tokenizer | None = None):
         self.config: Any = config
         self.tokenizer = tokenizer
@@ -89,6 +96,22 @@ class Objective(ABC):
     def reads(self, row_tokens: int) -> int:
         """Tokens of text that fill a row of `row_tokens`; fewer where the objective adds tokens of its own."""
         return row_tokens
+
+    def take(self, document: Document) -> Any:
+        """What of a document becomes tokens: `encode_batch` is given these."""
+        return document.text
+
+    def encode_batch(self, taken: Sequence[Any]) -> list[Any]:
+        """Tokens of many documents, without those before and after each."""
+        assert self.tokenizer is not None
+        return self.tokenizer.encode_batch(taken)
+
+    def packer(self, tokens: TokenSet, row_tokens: int, seed: int) -> Packer:
+        """The rows of a run whose model sees `row_tokens` at once."""
+        return Packer(tokens, self.reads(row_tokens), seed)
+
+    def check(self, tokens: TokenSet, row_tokens: int) -> None:  # noqa: B027  # most learn from any document
+        """Raise BadInput for documents that cannot be learned from in such rows."""
 
     def batch(self, rows: Sequence[Row], seeds: Sequence[int]) -> Batch:
         """Rows side by side. All that is random about a row comes from its own seed. A row's target of -100 marks filling."""

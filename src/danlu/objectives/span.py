@@ -20,7 +20,7 @@ from danlu.core.settings import Named
 from danlu.data.pack import Row
 from danlu.objectives import OBJECTIVES
 from danlu.objectives.base import NO_LABEL, Batch, Objective
-from danlu.objectives.pieces import Ids, Piece, pieces, side_by_side
+from danlu.objectives.pieces import Ids, Piece, begun, pieces, side_by_side
 from danlu.tokenizer.tokenizer import Tokenizer
 
 MARKS = tuple(f"<|extra_{number}|>" for number in range(100))
@@ -110,8 +110,9 @@ class Span(Objective):
         assert batch.source is not None
         source_BSD = model.encode(batch.source, documents_BS=batch.source_documents)
         hidden_BTD = model.hidden(
-            batch.ids, source_BSD=source_BSD, documents_BT=batch.documents, source_documents_BS=batch.source_documents
-        )
+            begun(batch, model.config.decoder_start_token_id), source_BSD=source_BSD, documents_BT=batch.documents,
+            source_documents_BS=batch.source_documents,
+        )  # fmt: skip
         loss: Tensor = model.cross_entropy_sum(hidden_BTD.flatten(0, 1), batch.targets.flatten())
         return loss
 

@@ -12,13 +12,13 @@ from pydantic import Field, model_validator
 
 from danlu.core import files, log
 from danlu.core.artifact import Artifact, check_out, open_artifact, publish, work_folder
-from danlu.core.errors import BadSettings, OutOfMemory, TokenizerMismatch
+from danlu.core.errors import OutOfMemory, TokenizerMismatch
 from danlu.core.machine import cores, memory_bytes
 from danlu.core.settings import Named, Settings, choice, load
 from danlu.core.units import Budget, size
 from danlu.models import MODELS
 from danlu.objectives import OBJECTIVES
-from danlu.stages import STAGES, counting, settings_of, start
+from danlu.stages import STAGES, counting, fitting, settings_of, start
 from danlu.train.guard import GuardSettings
 from danlu.train.optimisers import OPTIMISERS
 from danlu.train.schedules import SCHEDULES
@@ -138,9 +138,10 @@ def pretrain(config: Pretrain) -> Artifact | None:
     from danlu.train.signals import stopping
 
     check_out(config.out, config.overwrite)
-    _check_kind(config)
+    fitting.check_kind(config.objective.name, config.model.name)
     start.check(config)
     dataset = open_artifact(config.dataset, "dataset")
+    fitting.check_fields(config.objective.name, config.dataset)
     place = Workplace(work_folder(config.out))
     with ExitStack() as stack:
         world = stack.enter_context(join())
@@ -181,25 +182,6 @@ def _count(config: Pretrain, dataset: Artifact, place: Workplace, world: "World"
     made = counting.count(config, dataset, tokenizer, tokens)
     place.finish()
     return made
-
-
-def _check_kind(config: Pretrain) -> None:
-    """Raise BadSettings where the objective is for models of another kind."""
-    wanted = OBJECTIVES[config.objective.name].kind
-    if wanted in kinds(config.model.name):
-        return
-    fitting = ", ".join(name for name in MODELS.names() if wanted in kinds(name))
-    if not fitting:
-        raise BadSettings(f"--objective.name {config.objective.name} learns from labelled samples: that is `danlu finetune`.")
-    raise BadSettings(
-        f"--objective.name {config.objective.name} trains a {wanted}, and --model.name {config.model.name} is none. "
-        f"Families that are: {fitting}. Left out, the model is {OBJECTIVES[config.objective.name].family}."
-    )
-
-
-def kinds(family: str) -> set[str]:
-    """The kinds of model that a family is: CausalLM, MaskedLM, Seq2SeqLM."""
-    return {base.__name__ for base in MODELS[family].__mro__}
 
 
 def _identity(config: Pretrain, dataset: Artifact) -> dict[str, Any]:
@@ -316,11 +298,12 @@ def _tokens(
     total = count(config.dataset, split)
     if split == "validation" and not total["documents"]:
         return None
-    folder = place.folder / "tokens" / f"{dataset.id}-{tokenizer.id}" / split
+    objective = OBJECTIVES.build(config.objective, tokenizer)
+    folder = place.folder / "tokens" / "-".join([dataset.id, tokenizer.id, *objective.fields]) / split
     if world.first:
         write_tokens(
-            folder, read_documents(config.dataset, split), tokenizer.encode_batch, bos_id=tokenizer.bos_id,
-            eos_id=tokenizer.eos_id, vocab_size=tokenizer.vocab_size, total_bytes=total["bytes"],
+            folder, read_documents(config.dataset, split), objective.encode_batch, bos_id=tokenizer.bos_id,
+            eos_id=tokenizer.eos_id, vocab_size=tokenizer.vocab_size, total_bytes=total["bytes"], take=objective.take,
         )  # fmt: skip
     world.wait()
     return TokenSet.open(folder)
@@ -333,7 +316,6 @@ def _assemble(
     import torch
 
     from danlu.core.seeds import derive
-    from danlu.data.pack import Packer
     from danlu.train.batches import Batches
     from danlu.train.checkpoint import Checkpoints
     from danlu.train.guard import Guard
@@ -355,7 +337,10 @@ def _assemble(
     schedule = SCHEDULES.build(SCHEDULES[plan.schedule["name"]].Config(**plan.schedule))
     train_tokens = tokens["train"]
     assert train_tokens is not None
-    packer = Packer(train_tokens, objective.reads(plan.row_tokens), config.seed)
+    for part in tokens.values():
+        if part is not None:
+            objective.check(part, plan.row_tokens)
+    packer = objective.packer(train_tokens, plan.row_tokens, config.seed)
     by_time = plan.budget.unit == "seconds" and config.steps is None
     return Run(
         parallel=parallel, optimiser=optimiser, schedule=schedule, seed=config.seed, max_norm=config.max_norm,
@@ -439,7 +424,7 @@ def _publish(
         draft.wall_s = run.seconds
         facts = {"family": plan.model["name"], "parameters": draft.metrics["parameters"], "vocab_size": model.config.vocab_size,
                  "context": model.config.context, "objective": config.objective.name, "unit": run.batches.objective.unit,
-                 "kinds": kinds(plan.model["name"]), "mask": tokenizer.mask_token,
+                 "kinds": fitting.kinds(plan.model["name"]), "mask": tokenizer.mask_token,
                  "own": model.config.hf_type.startswith("danlu_")}  # fmt: skip
         settings = config.model_dump(mode="json")
         card = write_card(config.out.name, facts=facts, metrics=draft.metrics, ledger=draft.ledger, settings=settings,

@@ -21,6 +21,7 @@ RECORDS = {
     "spans": ({"question": "e\u0301 ?", "context": "丹炉 火  x", "answers": ANSWERS},
               {"question": "e\u0301 ?", "context": "丹炉 火  x",
                "answers": [{"text": "炉", "start": 1}, {"text": "火", "start": 3}]}),
+    "answers": ({"prompt": "e\u0301 ?", "answer": "yes"}, {"prompt": "é ?", "answer": "yes"}),
     "pairs": ({"query": "e\u0301 ?", "positive": "yes"}, {"query": "é ?", "positive": "yes"}),
 }  # fmt: skip
 
@@ -42,7 +43,7 @@ def test_a_sample_of_every_form_arrives_whole(form, tmp_path):
     assert document.sample == sample
     assert sample_columns(out) == list(FORMS[form].columns)
     edited = "e\u0301" not in document.text
-    assert edited == (form in ("labels", "pairs"))  # what points into the text keeps it as it was
+    assert edited == (form in ("labels", "pairs", "answers"))  # what points into the text keeps it as it was
 
 
 def test_offsets_of_answers_still_hold_after_preparing(tmp_path):

@@ -12,7 +12,7 @@ from pydantic import Field
 from danlu.core import log
 from danlu.core.seeds import derive
 from danlu.core.settings import Named
-from danlu.data.pack import Row
+from danlu.data.pack import Row, fit, whole_row
 from danlu.train.watchers import WATCHERS
 from danlu.train.watchers.base import StepFacts, Watcher, due
 
@@ -54,7 +54,8 @@ class Heldout(Watcher):
             return
         started = time.monotonic()
         documents = choose(self.tools.heldout, most)
-        rows = pack(self.tools.heldout, documents, run.batches.packer.row_tokens)
+        laid = pack_whole if run.batches.objective.whole else pack
+        rows = laid(self.tools.heldout, documents, run.batches.packer.row_tokens)
         objective = run.batches.objective
         nats, targets, beside = score(run, batches(run, rows))
         size = int(self.tools.heldout.text_bytes[documents].sum())
@@ -91,6 +92,12 @@ def pack(tokens: "TokenSet", documents: np.ndarray, row_tokens: int) -> Iterator
             part = column[start : start + row_tokens]
             into[: len(part)] = part
         yield Row(ids, targets, numbers - numbers[0], np.zeros((0, 3), np.int64))
+
+
+def pack_whole(tokens: "TokenSet", documents: np.ndarray, row_tokens: int) -> Iterator[Row]:
+    """Documents whole in rows, as they are trained on where an objective keeps them so."""
+    for row in fit(np.maximum(tokens.lengths[documents] - 1, 0), row_tokens):
+        yield whole_row(tokens, [int(documents[at]) for at in row], row_tokens)
 
 
 def batches(run: "Run", rows: Iterator[Row]) -> Iterator["Batch"]:

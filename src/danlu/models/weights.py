@@ -78,11 +78,8 @@ def load_model(
 def save_model(model: Any, folder: Path, shard_bytes: int = _SHARD_BYTES) -> None:
     """Write config.json, generation_config.json and the weights in their own dtype, as transformers would."""
     folder = Path(folder)
-    tensors = {
-        name: tensor.detach().cpu()[part].contiguous()
-        for own, tensor in model.state_dict().items()
-        for name, part in model.pieces(own).items()
-    }
+    here = {own: tensor.detach().cpu() for own, tensor in model.state_dict().items()}
+    tensors = {name: tensor[part].contiguous() for own, tensor in here.items() for name, part in model.pieces(own).items()}
     dtype = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
     config = {**model.config.to_hf(), "dtype": str(dtype).removeprefix("torch.")}
     special = {key: config[key] for key in _SPECIAL if config.get(key) is not None}

@@ -161,4 +161,4 @@ class SparseMLP(nn.Module):
     def take(self) -> Tensor:
         """Tokens that each expert got since the last call, (E,), float32 on this process alone."""
         taken, self.tokens_E = self.tokens_E, None
-        return self.gate.weight.new_zeros(len(self.gate.weight), dtype=torch.float32) if taken is None else taken
+        return torch.zeros(len(self.gate.weight), device=self.gate.weight.device) if taken is None else taken

@@ -114,6 +114,16 @@ def steady(guard, steps=64):
         assert guard.judge(3.0 + 0.1 * math.sin(step), 1.0 + 0.05 * math.cos(step)) is None
 
 
+def test_norms_that_stay_high_become_ordinary_while_infinite_ones_and_losses_stay_sick():
+    """Of a masked run on Chinese: 0.67 on average until step 331, then these; left out for ever, they would never fall."""
+    guard = Guard(GuardSettings(window=128))
+    for step in range(128):
+        assert guard.judge(7.3, 0.67 + 0.2 * math.sin(step)) is None
+    verdicts = [guard.judge(7.3, norm) for norm in (4.29, 4.15, 5.16, 4.76, 3.83, 4.03, 3.43, 2.87, 2.64, 4.38)]
+    assert verdicts[0] and verdicts[1] and verdicts[-5:] == [None] * 5
+    assert all(guard.judge(7.3, math.inf) and guard.judge(20.0, 1.0) for _ in range(20))
+
+
 def test_a_spike_is_beyond_k_deviations_of_the_last_steps():
     guard = Guard(GuardSettings(deviations=6, window=128))
     steady(guard)

@@ -1,7 +1,9 @@
 """The guard: a step whose loss or gradient left the numbers, or jumped far beyond the last ones, does not reach the weights.
 
 The rule of the jump is that of OLMo's skip-step optimiser: beyond k standard deviations of the last n values. A gradient norm
-must besides be a multiple of their mean: in a calm stretch norms deviate so little that harmless steps were left out.
+must besides be a multiple of their mean: in a calm stretch norms deviate so little that harmless steps were left out. And it
+is remembered although its step is left out: that repairs no weight, so norms that stay high, as when a masked model leaves the
+plateau of word frequencies, would else be sick for ever.
 Which document was to blame is found in culprit.py.
 """
 
@@ -47,13 +49,15 @@ class Guard:
         """Steps that a rollback decided to leave out, kept on disk because the decision outlives the process."""
 
     def judge(self, loss: float, grad_norm: float) -> str | None:
-        """Why a step is sick, in words; None for a sound step, which is remembered."""
+        """Why a step is sick, in words; None for a sound step. Sound losses and all finite norms are remembered."""
         if self.config.action == "off":
             return None
         for name, value, past in (("loss", loss, self.losses), ("gradient norm", grad_norm, self.norms)):
             reason = self._reason(name, value, past)
             if reason:
                 self.sick_in_a_row += 1
+                if past is self.norms and math.isfinite(value):
+                    self.norms.append(value)
                 return reason
         self.losses.append(loss)
         self.norms.append(grad_norm)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from danlu.core.settings import read_recipe
 from danlu.models import MODELS
 from danlu.models.sparse import SparseDecoder
-from danlu.models.weights import save_model
+from danlu.models.weights import load_model, save_model
 from danlu.objectives.base import Batch
 from danlu.train.launch import World
 from danlu.train.parallel import Parallel, save_activations
@@ -148,3 +148,18 @@ def test_the_recipe_of_grok_1_has_its_published_weights():
         model = MODELS["mixtral"](MODELS["mixtral"].Config(**settings["model"], vocab_size=settings["vocab_size"]))
     assert sum(part.numel() for part in model.parameters()) // 10**9 in (314, 315, 316)
     assert model.matmul_parameters() == pytest.approx(84e9, rel=0.01)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_bfloat16_it_is_as_near_to_full_precision_as_transformers_is(family, tmp_path):
+    """Token by token, by the median: a rounded router may send a token elsewhere, here as there."""
+    save_model(ours(family, {"initializer_range": 0.1}), tmp_path)
+    exact = theirs(family, tmp_path)
+    ids = tokens(4, 19)
+    with torch.no_grad():
+        wanted = exact(ids).logits
+        error = [
+            ((short(ids) - wanted).norm(dim=-1) / wanted.norm(dim=-1)).median()
+            for short in (load_model(tmp_path, torch.bfloat16), lambda ids: exact.bfloat16()(ids).logits)
+        ]
+    assert 0 < error[0] < 1.5 * error[1] < 0.1

@@ -164,6 +164,19 @@ def _patterns(record: dict[str, Any]) -> Iterator[Line]:
             yield Line(f"bytes per token, {kind}", f"每词元字节数，{kind}", pattern, "", f"{value:.3f}", first=False)
 
 
+@reads("ancestors")
+def _ancestors(record: dict[str, Any]) -> Iterator[Line]:
+    for case, found in record["figures"]["cells"].items():
+        if "bits_per_byte" in found:
+            yield Line(f"held-out bits per byte, {case}", f"留出文本每字节比特数，{case}", "",
+                       f"{found['bits_per_byte']:.3f} ± {found['standard_error']:.3f}", first=False)  # fmt: skip
+        for score in found.get("scores", ()):
+            if "value" in score:
+                known = f"{score['known']}/{score['total']}"
+                yield Line(f"word vectors, {case}: {score['file']}, {known} known", f"词向量，{case}：{score['file']}，认识 {known}",
+                           "", f"{score['value']:.3f}", first=False)  # fmt: skip
+
+
 def records() -> dict[str, dict[str, Any]]:
     """Every result by file name. Fewer than five repeats are a trial, which nobody should quote."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}

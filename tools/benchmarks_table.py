@@ -172,9 +172,8 @@ def _ancestors(record: dict[str, Any]) -> Iterator[Line]:
                        f"{found['bits_per_byte']:.3f} ± {found['standard_error']:.3f}", first=False)  # fmt: skip
         for score in found.get("scores", ()):
             if "value" in score:
-                known = f"{score['known']}/{score['total']}"
-                yield Line(f"word vectors, {case}: {score['file']}, {known} known", f"词向量，{case}：{score['file']}，认识 {known}",
-                           "", f"{score['value']:.3f}", first=False)  # fmt: skip
+                what = f"{case}: {score['file']} ({score['known']}/{score['total']})"
+                yield Line(f"word vectors, {what}", f"词向量，{what}", "", f"{score['value']:.3f}", first=False)
 
 
 def records() -> dict[str, dict[str, Any]]:

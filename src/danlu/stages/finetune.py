@@ -243,16 +243,17 @@ def _plan(config: Finetune, place: Workplace, parallel: Any, batches: Any, world
     from danlu.train.tune import plan
 
     path = place.folder / "plan.json"
-    if world.first and not path.is_file():
+    if not world.tell(path.is_file()):
         rated = config.optimiser.model_fields_set & {"learning_rate"}
         found = plan(parallel, batches, epochs=config.epochs, steps=config.steps, budget=config.budget,
                      optimiser=config.optimiser.name, rated=bool(rated), spent_s=time.monotonic() - started)  # fmt: skip
-        files.write_text(path, json.dumps(found, indent=1) + "\n")
-        log.say("\n  ".join(["the plan:", *found["reasons"]]))
-        log.emit("plan", **found)
+        if world.first:  # every process took part: steps that are timed exchange gradients
+            files.write_text(path, json.dumps(found, indent=1) + "\n")
+            log.say("\n  ".join(["the plan:", *found["reasons"]]))
+            log.emit("plan", **found)
     world.wait()
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return {**found, "optimiser": found["optimiser"]}
+    decided: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return decided
 
 
 def _watchers(config: Finetune, model: "Headed", heldout: "Samples | None", row_tokens: int) -> list[Any]:

@@ -6,6 +6,8 @@ from tests.tiny import write_tiny
 
 from danlu.core.errors import BadInput, BadSettings, PromptTooLong
 from danlu.engine.model import load
+from danlu.models import MODELS
+from danlu.models.weights import save_model
 from danlu.stages import STAGES, settings_of
 
 MASKED = ["bert", "roberta", "modernbert"]
@@ -57,6 +59,35 @@ def test_transformers_fill_mask_pipeline_finds_the_same_on_the_folder(model):
     values, tokens = model.logits([ids])[0, ids.index(3)].softmax(-1).topk(5)
     assert [one["token"] for one in found] == tokens.tolist()
     torch.testing.assert_close(torch.tensor([one["score"] for one in found]), values, rtol=1e-4, atol=1e-6)
+
+
+def write_bert(folder):
+    """A BERT as others publish them: words and their pieces, [CLS] and [SEP] around each text."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "old", "monk", "sat", "##s", "##ting", ".", "山", "水", "tea"]
+    made = Tokenizer(models.WordPiece({word: at for at, word in enumerate(words)}, unk_token="[UNK]"))
+    made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    made.decoder = decoders.WordPiece()
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    PreTrainedTokenizerFast(tokenizer_object=made, **names).save_pretrained(folder)
+    save_model(MODELS["bert"].tiny(vocab_size=15), folder)
+
+
+def test_a_published_bert_is_framed_as_its_tokenizer_says(tmp_path):
+    import transformers
+
+    write_bert(tmp_path)
+    text = "The old [MASK] sat."
+    pipe = transformers.pipeline("fill-mask", model=str(tmp_path), device="cpu")
+    wanted = [one for one in pipe(text, top_k=15) if one["token"] > 4]
+    found = load(tmp_path).fill(text, top_k=len(wanted))
+    assert [choice.token for choice in found.choices[0]] == [one["token"] for one in wanted]
+    for choice, one in zip(found.choices[0], wanted, strict=True):
+        assert choice.probability == pytest.approx(one["score"], rel=1e-4)
+    assert found.text == wanted[0]["sequence"]
 
 
 def test_other_special_tokens_stay_text(model):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from danlu.core.errors import BadInput, PromptTooLong
 from danlu.models.base import MaskedLM
+from danlu.tokenizer.frame import frame
 from danlu.tokenizer.tokenizer import Tokenizer
 
 
@@ -46,11 +47,12 @@ def fill(model: MaskedLM, tokenizer: Tokenizer, text: str, top_k: int = 5) -> Fi
         surest = int(chance_GV.amax(1).argmax())
         ids_T[gaps[surest]] = chance_GV[surest].argmax()
         gaps = torch.cat([gaps[:surest], gaps[surest + 1 :]])
-    return Filled(tokenizer.decode(ids_T.tolist()[len(_opening(tokenizer)) :]), choices)
+    before, after = around(tokenizer)
+    return Filled(tokenizer.decode(ids_T.tolist()[len(before) : len(ids_T) - len(after)]), choices)
 
 
 def encode(model: MaskedLM, tokenizer: Tokenizer, text: str) -> Tensor:
-    """Ids of a text with gaps (T,), after the token that begins a document; other special tokens stay text."""
+    """Ids of a text with gaps (T,), between the tokens that stand around it; other special tokens stay text."""
     mask = tokenizer.mask_token
     if mask is None or tokenizer.mask_id is None:
         raise BadInput(
@@ -58,7 +60,8 @@ def encode(model: MaskedLM, tokenizer: Tokenizer, text: str) -> Tensor:
         )
     if mask not in text:
         raise BadInput(f"the text has no gap. Write {mask} where a token is missing: 'The capital is {mask}.'")
-    ids = [*_opening(tokenizer), *tokenizer.encode(text, allow_special=(mask,))]
+    before, after = around(tokenizer)
+    ids = [*before, *tokenizer.encode(text, allow_special=(mask,)), *after]
     if len(ids) > model.config.context:
         raise PromptTooLong(
             f"the text has {len(ids)} tokens, and the model's context is {model.config.context}. Shorten the text."
@@ -73,8 +76,12 @@ def chances(model: MaskedLM, tokenizer: Tokenizer, ids_T: Tensor) -> Tensor:
     return chance_TV
 
 
-def _opening(tokenizer: Tokenizer) -> list[int]:
-    return [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+def around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Tokens before and after a text: as its tokenizer.json frames one, else the token that begins a document, as in training."""
+    if tokenizer.parts.get("post_processor") is not None:
+        before, after = frame(tokenizer)
+        return list(before), list(after)
+    return ([] if tokenizer.bos_id is None else [tokenizer.bos_id]), []
 
 
 def _choices(tokenizer: Tokenizer, chance_V: Tensor, top_k: int) -> list[Choice]:

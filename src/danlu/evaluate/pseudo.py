@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from danlu.core.errors import BadInput
+from danlu.engine.fill import around
 from danlu.engine.model import Model
 from danlu.evaluate.text import Surprise, Text, TextScore, score, window_and_stride
 from danlu.models.base import MaskedLM
@@ -51,14 +52,12 @@ def surprises(
         raise BadInput(
             f"{model.path}: its tokenizer has no mask token, so no token can be hidden. Use the one it was trained with."
         )
-    begin = [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
-    line, first = np.array([*begin, *ids], np.int64), len(begin)
+    begin, end = around(model.tokenizer)
+    line, first = np.array([*begin, *ids, *end], np.int64), len(begin)
     ends = word_ends(model, np.asarray(ids, np.int64)) + first
     alone = np.empty(len(ids))
-    jobs = [
-        (at, at + 1, *reach)
-        for at, reach in zip(range(first, len(line)), _reaches(first, len(line), window, stride), strict=True)
-    ]
+    reaches = _reaches(range(first, first + len(ids)), len(line), window, stride)
+    jobs = [(at, at + 1, *reach) for at, reach in enumerate(reaches, first)]
     for (at, *_), nats in zip(jobs, _nats(model, line, jobs), strict=True):
         alone[at - first] = nats
     within = alone.copy()
@@ -78,10 +77,10 @@ def word_ends(model: Model, ids_N: np.ndarray) -> np.ndarray:
     return np.cumsum(np.bincount(units))[units]
 
 
-def _reaches(first: int, length: int, window: int, stride: int) -> Iterator[tuple[int, int]]:
-    """The window (start, end) of each token from `first` on: that in whose middle its block lies."""
-    for begin in range(first, length, stride):
-        end = min(begin + stride, length)
+def _reaches(places: range, length: int, window: int, stride: int) -> Iterator[tuple[int, int]]:
+    """The window (start, end) of each of these places in a line: that in whose middle its block lies."""
+    for begin in places[::stride]:
+        end = min(begin + stride, places.stop)
         start = max(0, min(begin - (window - (end - begin)) // 2, length - window))
         yield from [(start, min(start + window, length))] * (end - begin)
 

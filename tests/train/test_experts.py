@@ -11,6 +11,8 @@ from tests.train.small import small_run, token_set, weights
 
 from danlu.core import log
 from danlu.core.errors import Interrupted
+from danlu.models import MODELS
+from danlu.train.cost import Shape
 from danlu.train.loop import train
 from danlu.train.report import write
 from danlu.train.watchers import WATCHERS
@@ -93,3 +95,15 @@ def test_two_processes_balance_by_the_tokens_of_both(tmp_path):
     assert torch.equal(shared[BIAS], alone[BIAS]) and alone[BIAS].any()
     for name, tensor in alone.items():
         torch.testing.assert_close(shared[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(("family", "within"), [("mixtral", 0.03), ("qwen3_moe", 0.03), ("deepseek_v3", 0.15)])
+def test_the_dial_counts_the_experts_that_are_kept(family, within):
+    """DeepSeek's attention and its dense first layer differ from the shape that the dial counts with."""
+    config = MODELS[family].Config
+    sizes = {"width": 192, "inner": 512, "layers": 6, "heads": 3}
+    model = MODELS[family](config(**config.sized(**sizes, context=64), vocab_size=500, tie_word_embeddings=True))
+    shape = Shape(**sizes, vocab=500, stored=config.stored({}))
+    assert sum(part.numel() for part in model.parameters()) == pytest.approx(shape.parameters, rel=within)
+    assert shape.parameters > 2 * Shape(**sizes, vocab=500).parameters
+    assert shape.flops_per_token(64) == Shape(**sizes, vocab=500).flops_per_token(64)

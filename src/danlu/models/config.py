@@ -5,7 +5,7 @@ bookkeeping field that changes no result (`IGNORED`); or a reason to refuse the 
 """
 
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, ValidationError
@@ -67,6 +67,11 @@ class ModelConfig(Named):
         """Settings of a new model with the sizes that a budget chose; a family with further sizes derives them here."""
         chosen = {"width": width, "inner": inner, "layers": layers, "heads": heads, "context": context}
         return {setting: chosen[size] for size, setting in cls.sizes.items()}
+
+    @classmethod
+    def stored(cls, given: Mapping[str, Any]) -> float:
+        """Feed-forward weights kept for each one that a token meets, in a model of `sized` with what was given beside."""
+        return 1.0
 
     @property
     @abstractmethod

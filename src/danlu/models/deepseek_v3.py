@@ -7,6 +7,7 @@ the extra layers that predict further tokens (their weights, which follow the la
 balance loss (eq. 17-20) and eight-bit weights.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -121,6 +122,10 @@ class DeepSeekV3(SparseDecoder):
                 "qk_nope_head_dim": head, "qk_rope_head_dim": head // 2, "v_head_dim": head,
                 "first_k_dense_replace": min(1, layers - 1),
             }  # fmt: skip
+
+        @classmethod
+        def stored(cls, given: Mapping[str, Any]) -> float:
+            return (given.get("n_routed_experts", 16) + given.get("n_shared_experts", 1)) / 4
 
     @staticmethod
     def layer(config: Config, index: int) -> Block:

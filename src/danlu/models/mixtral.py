@@ -3,6 +3,7 @@
 Section 2.1: a linear router, softmax over the chosen logits, SwiGLU experts; nothing else differs from Mistral.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -48,6 +49,10 @@ class Mixtral(SparseDecoder):
         def sized(cls, *, width: int, inner: int, layers: int, heads: int, context: int) -> dict[str, Any]:
             """A token's experts together are as wide as the dense layer that the budget would have chosen."""
             return super().sized(width=width, inner=share_of(inner, 2), layers=layers, heads=heads, context=context)
+
+        @classmethod
+        def stored(cls, given: Mapping[str, Any]) -> float:
+            return given.get("num_local_experts", 8) / 2
 
     @staticmethod
     def layer(config: Config, index: int) -> Block:

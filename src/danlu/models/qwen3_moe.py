@@ -5,6 +5,7 @@ Section 2 of the report: 128 experts, 8 a token, none shared. Against Mixtral th
 dense (mlp_only_layers, decoder_sparse_step).
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -75,6 +76,10 @@ class Qwen3MoE(SparseDecoder):
             """A token's experts together are as wide as the dense layer that the budget would have chosen."""
             chosen = super().sized(width=width, inner=inner, layers=layers, heads=heads, context=context)
             return {**chosen, "moe_intermediate_size": share_of(inner, 4)}
+
+        @classmethod
+        def stored(cls, given: Mapping[str, Any]) -> float:
+            return given.get("num_experts", 16) / 4
 
     @staticmethod
     def layer(config: Config, index: int) -> Block:

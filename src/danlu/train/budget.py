@@ -151,6 +151,7 @@ def _shapes(corpus: Corpus, fixed: Fixed) -> Iterator[Shape]:
                     heads=given.get(names["heads"]) or heads(width),
                     vocab=vocab,
                     tied=given.get("tie_word_embeddings", family.ties),  # an own head ends about 1 % lower
+                    stored=family.stored(given),
                 )
 
 

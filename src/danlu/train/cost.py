@@ -18,16 +18,23 @@ class Shape:
     heads: int
     vocab: int
     tied: bool = True
+    stored: float = 1.0
+    """Feed-forward weights kept for each one that a token meets: a mixture of experts keeps more than it uses."""
 
     @property
     def matrices(self) -> int:
-        """Weights of the hidden matrices."""
+        """Weights of the hidden matrices that a token meets."""
         return self.layers * (4 * self.width**2 + 3 * self.width * self.inner)
+
+    @property
+    def idle(self) -> int:
+        """Weights of the experts that a token does not take."""
+        return int(3 * self.layers * self.width * self.inner * (self.stored - 1.0))
 
     @property
     def parameters(self) -> int:
         """All weights, a tied head counted once."""
-        return self.matrices + self.vocab * self.width * (1 if self.tied else 2) + (2 * self.layers + 1) * self.width
+        return self.matrices + self.idle + self.vocab * self.width * (1 if self.tied else 2) + (2 * self.layers + 1) * self.width
 
     def flops_per_token(self, row_tokens: int) -> float:
         """Arithmetic of one training token: 6 a weight in a product, and attention as the full square.

@@ -41,7 +41,7 @@ ITERATIONS = 4
 def bits_per_byte(shape: Shape, tokens: float, step_tokens: int, row_tokens: int, corpus: Corpus) -> float:
     """Held-out bits per byte to expect after `tokens` tokens in steps of `step_tokens`, in rows of `row_tokens`."""
     megabytes = worth(tokens * corpus.bytes_per_token[shape.vocab], corpus.train_bytes) / 1e6
-    weights = shape.matrices + TABLE_WEIGHT * (shape.parameters - shape.matrices)
+    weights = shape.matrices + TABLE_WEIGHT * (shape.parameters - shape.matrices - shape.idle)
     lost = CAPACITY / (weights / 1e6) ** CAPACITY_POWER + LEARNING / megabytes**LEARNING_POWER
     lost += MOVING / (tokens / step_tokens / 300) ** MOVING_POWER
     longer = math.log(row_tokens / 128)

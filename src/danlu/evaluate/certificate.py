@@ -91,16 +91,19 @@ def certify(before_TV: Tensor, after_TV: Tensor, asked: list[int]) -> Certificat
 
 
 def with_transformers(folder: Path, ids: list[int]) -> tuple[Tensor, list[int]] | None:
-    """Logits (T, V) of `ids`, and the probe's own ids, as transformers computes them from a folder; None where it is missing."""
+    """Logits (T, V) of `ids`, and the probe's own ids, as transformers computes them from a folder; None where it cannot."""
     if version("transformers") is None:
         return None
     import transformers
+
+    name = read_config(folder)["architectures"][0]
+    if not hasattr(transformers, name):
+        return None
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    family = getattr(transformers, read_config(folder)["architectures"][0])
-    model = family.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    model = getattr(transformers, name).from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
     given = torch.tensor([ids])
     both = {"decoder_input_ids": given} if model.config.is_encoder_decoder else {}
     with torch.inference_mode():

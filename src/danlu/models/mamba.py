@@ -60,6 +60,8 @@ class StateSpaceConfig(RecurrentConfig):
     """Longest time step at the start."""
     time_step_floor: float = Field(1e-4, gt=0)
     """Time steps at the start are raised to this."""
+    initializer_range: float = 0.02
+    """Standard deviation of the embedding and the head before training; other matrices follow the authors' rules."""
     max_position_embeddings: int = Field(512, gt=0)
     """Most tokens a row is made for; the memory itself has no end."""
 
@@ -70,18 +72,14 @@ class StateSpaceConfig(RecurrentConfig):
 
     @classmethod
     def from_hf(cls, found: dict[str, Any]) -> Self:
-        """Read a config.json; its copies of sizes (early conversions have them) are dropped where they agree."""
+        """Read a config.json; what early conversions repeat there is dropped where it agrees."""
         width, layers = found.get("hidden_size", 0), found.get("num_hidden_layers", 0)
         inner = int(found.get("expand", 2) * width)
-        copies = {
-            "d_model": width,
-            "n_layer": layers,
-            "d_inner": inner,
-            "intermediate_size": inner,
-            "rms_norm": True,
-            "ssm_cfg": {},
-        }
-        return super().from_hf({key: value for key, value in found.items() if key not in copies or value != copies[key]})
+        said_again = {
+            "d_model": width, "n_layer": layers, "d_inner": inner, "intermediate_size": inner, "ssm_cfg": {},
+            "rms_norm": True, "norm_before_gate": False,
+        }  # fmt: skip
+        return super().from_hf({key: value for key, value in found.items() if key not in said_again or value != said_again[key]})
 
     @property
     def inner(self) -> int:

@@ -131,14 +131,19 @@ class RWKV(RecurrentLM):
         """Channels of the residual stream."""
         intermediate_size: int | None = Field(None, gt=0)
         """Inner channels of channel mixing; null: 4 * hidden_size."""
-        num_hidden_layers: int = Field(6, gt=0)
-        """Layers."""
+        num_hidden_layers: int = Field(6, ge=2)
+        """Layers, at least two: the rule of first values has no room for one, here and in transformers."""
         context_length: int = Field(512, gt=0)
         """Most tokens a row is made for; the memory itself has no end."""
         layer_norm_epsilon: float = Field(1e-5, gt=0)
         """Added to the variance."""
         initializer_range: float = 0.02
         """Without effect: first values follow the authors' rules."""
+
+        @classmethod
+        def sized(cls, *, width: int, inner: int, layers: int, heads: int, context: int) -> dict[str, Any]:
+            """Channel mixing is wider than a gated layer, four widths, since it has two large matrices instead of three."""
+            return super().sized(width=width, inner=4 * width, layers=max(layers, 2), heads=heads, context=context)
 
         @classmethod
         def from_hf(cls, found: dict[str, Any]) -> Self:
@@ -230,7 +235,7 @@ def _by_channel(name: str, config: Any, parameter: Tensor) -> Tensor:
     """Decays, bonuses and blends, (D,): channels differ from the start, the more so the deeper the layer."""
     width, depth = config.hidden_size, config.num_hidden_layers
     layer = int(name.split(".")[2])
-    deep, shallow = layer / max(depth - 1, 1), 1 - layer / depth
+    deep, shallow = layer / (depth - 1), 1 - layer / depth
     channel = torch.arange(width, device=parameter.device, dtype=torch.float32)
     share = channel / width
     if name.endswith("time_decay"):

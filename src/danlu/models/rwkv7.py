@@ -176,6 +176,7 @@ class RWKV7(RecurrentLM):
         }  # fmt: skip
         harmless: ClassVar[tuple[str, ...]] = (
             "attn_mode", "fuse_norm", "fuse_cross_entropy", "fuse_linear_cross_entropy", "use_l2warp", "hidden_ratio",
+            "num_heads",  # head_dim decides; the hub's folders often say 32, the class's former default
         )  # fmt: skip
 
         name: Literal["rwkv7"] = "rwkv7"  # type: ignore[assignment]  # narrows
@@ -220,7 +221,7 @@ class RWKV7(RecurrentLM):
             width, head, depth = (found.get(key) or 1 for key in ("hidden_size", "head_dim", "num_hidden_layers"))
             same = {
                 "attention_hidden_size": (None, width), "value_dim": (None, width, [width] * depth),
-                "num_heads": (None, width // head), "num_attention_heads": (None, width // head),
+                "num_attention_heads": (None, width // head),
             }  # fmt: skip
             return super().from_hf({key: value for key, value in found.items() if value not in same.get(key, ())})
 

@@ -85,7 +85,7 @@ def certificate(source: Any, written: Any, folder: Path) -> dict[str, Any]:
     }
     theirs = with_transformers(folder, ids)
     if theirs is None:
-        log.say("transformers is not installed, so the certificate does not compare with it (pip install transformers)")
+        log.say("transformers is not installed (pip install transformers), or lacks this family: the certificate leaves it out")
     else:
         logits, their_ids = theirs
         begin, text = (0 if source.tokenizer.bos_id is None else 1), source.encode(PROBE)

@@ -7,7 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAIRS = sorted(path.relative_to(DOCS / "en") for path in (DOCS / "en").rglob("*.md"))
-TUTORIALS = ("prepare", "tokenizer", "pretrain", "evaluate", "finetune", "generate-chat", "export", "inspect", "ancestors", "masked")
+TUTORIALS = (
+    "prepare", "tokenizer", "pretrain", "evaluate", "finetune", "generate-chat", "export", "inspect", "ancestors", "masked",
+    "objectives",
+)  # fmt: skip
 
 _FENCE = re.compile(
     r"(?P<run><!-- run -->\n+)?^(?P<indent> *)```(?P<kind>[\w-]*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL

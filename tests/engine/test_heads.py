@@ -106,3 +106,17 @@ def test_a_folder_opens_as_what_it_is_and_says_what_it_is_not(tmp_path):
 
 def test_words_are_cut_as_people_would():
     assert split_words("İstanbul 2.0 (丹炉)") == ["İstanbul", "2", ".", "0", "(", "丹", "炉", ")"]
+
+
+def test_commands_for_words_refuse_a_folder_with_a_head(tmp_path):
+    model = opened("classify")
+    save_headed(model.model, model.tokenizer, tmp_path / "head")
+    (tmp_path / "text.txt").write_text("the fire")
+    for call in (
+        lambda: danlu.generate(tmp_path / "head", "once"),
+        lambda: danlu.chat(tmp_path / "head"),
+        lambda: danlu.export(tmp_path / "head", out=tmp_path / "x"),
+        lambda: danlu.evaluate(tmp_path / "head", text=[tmp_path / "text.txt"], out=tmp_path / "y"),
+    ):
+        with pytest.raises(UnsupportedModel, match="in place of words"):
+            call()

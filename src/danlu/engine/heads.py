@@ -150,7 +150,13 @@ class HeadedModel:
             f"danlu.load(folder).{_DOES[self.task]}(...), or give the model it was made from."
         )
 
-    write = stream = logits = decoder = write_between = infill = check_writes = check_foresees = generate
+    write = stream = logits = decoder = write_between = infill = generate
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a language model is asked whether it can, this one cannot."""
+        if name.startswith("check_"):
+            return self.generate
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     # ---- how
 

@@ -8,6 +8,7 @@ from pydantic import field_validator
 
 from danlu.core import files, log
 from danlu.core.artifact import Artifact, check_out, publish
+from danlu.core.errors import UnsupportedModel
 from danlu.core.lineage import read
 from danlu.core.settings import Named, Settings, choice
 from danlu.core.units import size
@@ -53,9 +54,13 @@ def export(config: Export) -> Artifact:
     """Write the folder aside, read it back, certify it, give it its name."""
     check_out(config.out, config.overwrite)
     from danlu.engine.folder import model_input
+    from danlu.engine.heads import HeadedModel
     from danlu.engine.model import load
 
     source, exporter = load(config.model, device="cpu"), EXPORTERS.build(config.to)
+    if isinstance(source, HeadedModel):
+        raise UnsupportedModel(f"{config.model} has a head for {source.task} in place of words. The folder already is in Hugging "
+                               f"Face's layout, head included: copy it as it is.")  # fmt: skip
     with publish(config.out, kind="model", stage="export", settings=config, inputs=[model_input(config.model)],
                  overwrite=config.overwrite) as draft:  # fmt: skip
         exporter.write(source, draft.path)

@@ -135,9 +135,11 @@ class ModernBERTConfig(ModelConfig):
         return found, wrong
 
     def to_hf(self) -> dict[str, Any]:
-        """Both ways of saying what a layer sees, for transformers of either age."""
+        """Both ways of saying what a layer sees, for transformers of either age; its own special tokens are of its vocabulary."""
         rope = {kind: {"rope_type": "default", "rope_theta": theta} for kind, theta in self.thetas.items()}
-        return {**super().to_hf(), "layer_types": self.kinds, "rope_parameters": rope}
+        end = self.eos_token_id if isinstance(self.eos_token_id, int) else None
+        special = {"cls_token_id": self.bos_token_id, "sep_token_id": end}
+        return {**super().to_hf(), **special, "layer_types": self.kinds, "rope_parameters": rope}
 
 
 class Attention(nn.Module):

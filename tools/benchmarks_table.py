@@ -176,6 +176,14 @@ def _ancestors(record: dict[str, Any]) -> Iterator[Line]:
                 yield Line(f"word vectors, {what}", f"词向量，{what}", "", f"{score['value']:.3f}", first=False)
 
 
+@reads("decode_memory")
+def _decoding(record: dict[str, Any]) -> Iterator[Line]:
+    for found in record["figures"]:
+        after, milliseconds = f"{found['tokens'] // 1024}k tokens", 1e3 * found["seconds_per_token"]["median"]
+        yield Line(f"memory and processor time of the next token: {found['side']}", f"记忆与下一个词元的处理器时间：{found['side']}",
+                   after, f"{size(found['memory_bytes'])}, {milliseconds:.1f} ms", first=False)  # fmt: skip
+
+
 def records() -> dict[str, dict[str, Any]]:
     """Every result by file name. Fewer than five repeats are a trial, which nobody should quote."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}

@@ -179,9 +179,9 @@ def _ancestors(record: dict[str, Any]) -> Iterator[Line]:
 @reads("decode_memory")
 def _decoding(record: dict[str, Any]) -> Iterator[Line]:
     for found in record["figures"]:
-        after, milliseconds = f"{found['tokens'] // 1024}k tokens", 1e3 * found["seconds_per_token"]["median"]
-        yield Line(f"memory and processor time of the next token: {found['side']}", f"记忆与下一个词元的处理器时间：{found['side']}",
-                   after, f"{size(found['memory_bytes'])}, {milliseconds:.1f} ms", first=False)  # fmt: skip
+        side, milliseconds = found["side"], 1e3 * found["seconds_per_token"]["median"]
+        yield Line(f"memory and processor time of the next token: {side}", f"记忆与下一个词元的处理器时间：{side}",
+                   f"{found['tokens'] // 1024}k", f"{size(found['memory_bytes'])}, {milliseconds:.1f} ms", first=False)  # fmt: skip
 
 
 def records() -> dict[str, dict[str, Any]]:

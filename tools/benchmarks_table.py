@@ -181,7 +181,8 @@ def _decoding(record: dict[str, Any]) -> Iterator[Line]:
     for found in record["figures"]:
         side, milliseconds = found["side"], 1e3 * found["seconds_per_token"]["median"]
         yield Line(f"memory and processor time of the next token: {side}", f"记忆与下一个词元的处理器时间：{side}",
-                   f"{found['tokens'] // 1024}k", f"{size(found['memory_bytes'])}, {milliseconds:.1f} ms", first=False)  # fmt: skip
+                   f"{found['tokens'] // 1024}k", f"{size(found['memory_bytes'])}, {milliseconds:.1f} ms",
+                   first=False)  # fmt: skip
 
 
 def records() -> dict[str, dict[str, Any]]:

@@ -1,8 +1,9 @@
 """The budget dial against a grid of alternatives at equal time: how far from the best does it end?
 
 For each budget and corpus: `danlu pretrain --budget B` as it is, then the same command with sizes, vocabulary, rates or batch
-fixed to other values. Held-out bits per byte and seconds are read from each model's lineage. Every cell is kept as soon as it
-is done, so an interrupted grid goes on. Run it on a quiet machine: all cells share its speed.
+fixed to other values. Every model is then scored by `danlu evaluate` on the same held-out text, all of it: what a run measures
+of itself while training is a sample that grows with the run. Every cell is kept as soon as it is done, so an interrupted grid
+goes on. Run it on a quiet machine: all cells share its speed.
 Usage: budget_grid.py --text FILE --corpus en --budgets 1m 3m [--cells dial 128x2-v2048 ...]
 """
 
@@ -110,7 +111,7 @@ def run_cell(dataset, out, budget, seed, changes):
     plans = [json.loads(line) for line in (out.with_name(out.name + ".run") / "events.jsonl").read_text().splitlines()]
     plan = next((event for event in plans if event.get("kind") == "plan" or event.get("event") == "plan"), {})
     metrics = lineage["metrics"]
-    keep = ("bits_per_byte", "steps", "tokens", "seconds", "parameters")
+    keep = ("steps", "tokens", "seconds", "parameters")
     kept = (
         "model",
         "vocab_size",
@@ -124,8 +125,34 @@ def run_cell(dataset, out, budget, seed, changes):
         "memory_bytes",
         "bits_per_byte",
     )
-    return {**{key: metrics.get(key) for key in keep}, "wall_s": round(wall, 1), "load_average": os.getloadavg()[0],
+    return {"bits_per_byte": score(dataset, out), "by_itself": metrics.get("bits_per_byte"),
+            **{key: metrics.get(key) for key in keep}, "wall_s": round(wall, 1), "load_average": os.getloadavg()[0],
             "plan": {key: plan.get(key) for key in kept}}  # fmt: skip
+
+
+def score(dataset, model):
+    """Bits per byte of all held-out text, in windows as long as the rows the model learned from."""
+    from danlu.data.shards import read_texts
+
+    text, report = dataset.with_suffix(".heldout.txt"), model.with_name("score")
+    if not text.exists():
+        text.write_text("\n\n".join(read_texts(dataset, "validation")), encoding="utf-8")
+    command = [sys.executable, "-m", "danlu", "evaluate", str(model), "--text", str(text), "-o", str(report), "--overwrite"]
+    subprocess.run(command, check=True, capture_output=True)
+    figures = json.loads((report / "report.json").read_text())
+    return next(value for value in find(figures, "bits_per_byte"))
+
+
+def find(part, key):
+    """Every value under a key, however deep."""
+    if isinstance(part, dict):
+        for name, value in part.items():
+            if name == key:
+                yield value
+            yield from find(value, key)
+    elif isinstance(part, list):
+        for value in part:
+            yield from find(value, key)
 
 
 def summary(cells):

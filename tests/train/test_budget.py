@@ -105,6 +105,12 @@ def test_fixed_steps_rule_over_the_budget():
     assert plan("1m", steps=37).steps == 37
 
 
+def test_fixed_steps_fit_into_the_budget_where_they_can():
+    few, many = plan("1m", steps=37), plan("1m", steps=4000)
+    assert few.seconds <= 60 and many.seconds <= 60 and many.parameters < few.parameters
+    assert plan("10s", steps=10**6).steps == 10**6, "nothing is quick enough: the quickest"
+
+
 def test_processes_share_a_step():
     assert plan(processes=3).rows >= 3
 

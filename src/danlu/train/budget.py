@@ -72,6 +72,8 @@ def choose(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed | None = Non
         found = _of_tokens(budget.amount, corpus, pace, fixed)
     else:
         found = list(candidates(budget, corpus, pace, fixed, spent_s))
+    if fixed.steps and found:
+        found = _affordable(found, budget, spent_s)
     if not found:
         raise BadSettings(
             f"no model fits: with {budget}, {size(pace.memory_bytes)} of memory and the sizes given, not even {_FEWEST_STEPS} "
@@ -102,6 +104,12 @@ def candidates(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, spent_s
                     continue
                 loss = law.bits_per_byte(shape, steps * rows * row_tokens, rows * row_tokens, row_tokens, corpus)
                 yield Candidate(shape, row_tokens, rows, micro_rows, steps, step_s, memory, loss)
+
+
+def _affordable(found: list[Candidate], budget: Budget, spent_s: float) -> list[Candidate]:
+    """Plans whose given steps the budget allows; where there is none, the quickest: a given number of steps is made."""
+    within = [one for one in found if one.steps <= _steps(budget, one.shape, one.row_tokens, one.rows, one.step_s, spent_s)]
+    return within or [min(found, key=lambda one: one.step_s)]
 
 
 def _steps(budget: Budget, shape: Shape, row_tokens: int, rows: int, step_s: float, spent_s: float) -> int:

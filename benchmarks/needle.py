@@ -16,8 +16,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-LENGTH, FACTOR = 128, 4
-LENGTHS = [64, 128, 256, 384, 512]
+LENGTH, FACTOR = 64, 4
+LENGTHS = [48, 64, 128, 192, 256]
+FACT = "Passcode {name} {code}."
+"""Without words between the two, so that a model learns in minutes to look back."""
 SCALED = {
     "linear": {"rope_type": "linear", "factor": FACTOR},
     "dynamic NTK": {"rope_type": "dynamic", "factor": FACTOR},
@@ -27,15 +29,15 @@ MODEL = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3, "i
 
 
 def episode(random, characters):
-    """Sentences about nothing, and passcodes of a few names, each said again and again in other places."""
+    """Sentences about nothing, and passcodes of a few names, each said again in other places; few or many."""
     from danlu.evaluate.haystack import CODES, NAMES, sentence
 
     names = random.choice(NAMES, 4, replace=False)
     codes = dict(zip(names, random.choice(CODES, 4, replace=False), strict=True))
-    said, length = [], 0
+    said, length, facts = [], 0, random.uniform(0.3, 1.0)
     while length < characters:
-        name = random.choice(names)
-        said.append(f"The passcode of {name} is {codes[name]}." if random.random() < 0.6 else sentence(random))
+        name, chance = random.choice(names), random.random()
+        said.append(FACT.format(name=name, code=codes[name]) if chance < facts else sentence(random))
         length += len(said[-1]) + 1
     return " ".join(said)
 
@@ -66,12 +68,14 @@ def tuned(base, out, options, changes):
     """A short training on long episodes, as a user would ask for it."""
     import danlu
 
-    danlu.pretrain(options.work / "long-data", out=out, init=base, model=changes, steps=options.tune, batch_rows=8,
+    danlu.pretrain(options.work / "long-data", out=out, init=base, model=changes, steps=options.tune, batch_rows=16,
                    row_tokens=FACTOR * LENGTH, dtype="float32", threads=1, seed=options.seed)  # fmt: skip
 
 
 def draw(scores, path):
     """The heat maps beside one another, as one picture."""
+    import matplotlib as mpl
+
     from danlu.core.page import new_figure
     from danlu.evaluate.needle import heat_map
 
@@ -84,7 +88,8 @@ def draw(scores, path):
         axes.label_outer()
     for axes in list(figure.axes)[len(scores) :]:
         axes.remove()
-    figure.savefig(path, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "danlu"}):
+        figure.savefig(path, format="svg", metadata={"Date": None}, bbox_inches="tight")
 
 
 def prepared(options, clocked):
@@ -92,15 +97,15 @@ def prepared(options, clocked):
     import danlu
 
     work = options.work
-    for name, count, characters, seed in (("short", 20000, 580, 1), ("long", 2000, 2320, 2)):
+    for name, count, characters, seed in (("short", 40000, 330, 1), ("long", 3000, 1320, 2)):
         if not (work / f"{name}.jsonl").exists():
             write_episodes(work / f"{name}.jsonl", count, characters, options.seed + seed)
         source = str(work / f"{name}.jsonl")
         clocked(f"{name}-data", lambda out, source=source: danlu.prepare([source], out=out, filters=[], dedups=[]))
-    clocked("tokenizer", lambda out: danlu.tokenizer(work / "short-data", out=out, vocab_size=512))
+    clocked("tokenizer", lambda out: danlu.tokenizer(work / "short-data", out=out, vocab_size=768))
     return clocked("base", lambda out: danlu.pretrain(
         work / "short-data", out=out, tokenizer=work / "tokenizer", steps=options.steps, row_tokens=LENGTH, model=MODEL,
-        batch_rows=16, dtype="float32", threads=1, seed=options.seed,
+        batch_rows=32, dtype="float32", threads=1, seed=options.seed,
     ))  # fmt: skip
 
 
@@ -113,9 +118,9 @@ def main():
 
     parser = harness.arguments(__doc__)
     parser.add_argument("--work", type=Path, default=Path("needle.work"))
-    parser.add_argument("--steps", type=int, default=1400)
-    parser.add_argument("--tune", type=int, default=100)
-    parser.add_argument("--trials", type=int, default=25)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--tune", type=int, default=60)
+    parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     work = options.work
@@ -142,17 +147,18 @@ def main():
         folders[f"{name}, {options.tune} steps"] = clocked(
             f"{name} tuned", lambda out, changes=changes: tuned(base, out, options, changes)
         )  # fmt: skip
-    scores = []
+    scores, asked = [], {"fact": FACT, "trials": options.trials, "seed": options.seed}
     for name, folder in folders.items():
-        scores.append(search(load(folder), name, Needle(lengths=LENGTHS, trials=options.trials, seed=options.seed)))
+        scores.append(search(load(folder), name, Needle(lengths=LENGTHS, distractors=0, **asked)))
         print(name, [f"{row['found']:.0%}" for row in scores[-1].figures()["by_length"]], flush=True)
+    others = search(load(base), "as trained", Needle(lengths=[LENGTH], distractors=3, **asked)).figures()
     draw(scores, harness.RESULTS.parents[1] / "docs" / "assets" / "needle.svg")
     harness.save(
         "needle", claim="rotary scaling and a short training carry a model's recall to four times its context",
         target="share found at 4x the context after tuning within 10 points of that at 1x before",
         settings={"context": LENGTH, "factor": FACTOR, "lengths": LENGTHS, "model": MODEL, "steps": options.steps,
                   "tune": options.tune, "trials": options.trials, "seed": options.seed, "threads": 1},
-        figures={"models": [score.figures() for score in scores], "processor_seconds": used},
+        figures={"models": [score.figures() for score in scores], "with three distractors": others, "processor_seconds": used},
     )  # fmt: skip
 
 

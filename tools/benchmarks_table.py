@@ -185,6 +185,15 @@ def _decoding(record: dict[str, Any]) -> Iterator[Line]:
                    first=False)  # fmt: skip
 
 
+@reads("needle")
+def _needle(record: dict[str, Any]) -> Iterator[Line]:
+    context, factor = record["settings"]["context"], record["settings"]["factor"]
+    for model in record["figures"]["models"]:
+        shares = ", ".join(f"{row['found']:.0%}" for row in model["by_length"] if row["tokens"] in (context, context * factor))
+        yield Line(f"facts found at 1 and {factor} contexts: {model['model']}", f"在 1 倍和 {factor} 倍上下文里找到的事实：{model['model']}",
+                   "", shares, first=False)  # fmt: skip
+
+
 def records() -> dict[str, dict[str, Any]]:
     """Every result by file name. Fewer than five repeats are a trial, which nobody should quote."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}

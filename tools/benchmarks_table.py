@@ -190,8 +190,10 @@ def _needle(record: dict[str, Any]) -> Iterator[Line]:
     context, factor = record["settings"]["context"], record["settings"]["factor"]
     for model in record["figures"]["models"]:
         shares = ", ".join(f"{row['found']:.0%}" for row in model["by_length"] if row["tokens"] in (context, context * factor))
-        yield Line(f"facts found at 1 and {factor} contexts: {model['model']}", f"在 1 倍和 {factor} 倍上下文里找到的事实：{model['model']}",
-                   "", shares, first=False)  # fmt: skip
+        yield Line(
+            f"facts found at 1 and {factor} contexts: {model['model']}",
+            f"在 1 倍和 {factor} 倍上下文里找到的事实：{model['model']}", "", shares, first=False,
+        )  # fmt: skip
 
 
 def records() -> dict[str, dict[str, Any]]:

@@ -35,8 +35,9 @@ def write_tiny(folder: Path, family: str = "qwen3", seed: int = 0, **changes: An
     ids = {"vocab_size": tokenizer.vocab_size, "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
     model = MODELS[family].tiny(**{**ids, "initializer_range": 0.3, **changes})
     model.initialise(seed)
-    with torch.no_grad():
-        model.output_weight[: len(SPECIAL)] *= 0.01  # answers that rarely end by themselves
+    if not model.counted:
+        with torch.no_grad():
+            model.output_weight[: len(SPECIAL)] *= 0.01  # answers that rarely end by themselves
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder)
     save_model(model, folder)

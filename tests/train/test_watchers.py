@@ -69,6 +69,8 @@ def test_heldout_scores_whole_documents_at_the_asked_times(tmp_path, tokens, hel
     found = events(tmp_path / "all", small_run(tmp_path / "all", tokens, watchers=[watcher]), "heldout")
     assert found[-1]["documents"] == 11
     assert found[-1]["targets"] == heldout.tokens - 11, "every token but the ones that open documents"
+    last = events(tmp_path / "last", run := small_run(tmp_path / "last", tokens, watchers=[watcher]), "heldout_final")
+    assert len(last) == 1 and last[0]["targets"] == heldout.tokens - 11 and run.done.heldout["loss"] == last[0]["loss"]
 
 
 @pytest.mark.parametrize("row_tokens", [3, 13, 500])

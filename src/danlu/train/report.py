@@ -76,8 +76,9 @@ def headline(events: Mapping[str, Events]) -> dict[str, Any]:
         found["memory_bytes"] = max((event.get("memory_bytes") or 0 for event in steps), default=0) or None
     if heldout:
         best = min(heldout, key=lambda event: event["loss"])
-        found |= {name: heldout[-1].get(name) for name in ("bits_per_byte", "accuracy")}
-        found |= {"heldout_loss": heldout[-1]["loss"], "unit": heldout[-1].get("unit", "token")}
+        final = [*heldout, *events.get("heldout_final", ())][-1]
+        found |= {name: final.get(name) for name in ("bits_per_byte", "accuracy")}
+        found |= {"heldout_loss": final["loss"], "unit": final.get("unit", "token")}
         found |= {"best_step": best["step"], "best_heldout_loss": best["loss"]}
     return {name: value for name, value in found.items() if value is not None}
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _FEWEST = 5000  # tokens: fewer say little
+_ENOUGH = 30_000  # tokens: what is said of the finished model
 
 
 @WATCHERS.register
@@ -39,17 +40,21 @@ class Heldout(Watcher):
         times: int = Field(10, ge=1)
         """Measurements over the run when `every` is 0."""
         tokens: int = Field(0, ge=0)
-        """Held-out tokens that a measurement reads, in whole documents; 0: one for 150 tokens of the run, about two per cent
-        of its time in all, and 5,000 or more."""
+        """Held-out tokens that a measurement reads, in whole documents; 0: one for 150 tokens of the run and 5,000 or more,
+        and after the last step once more one for 20 and 30,000 or more: four per cent of the run's time in all."""
 
     def after_step(self, run: "Run", facts: StepFacts) -> None:
         at_step = facts.step % self.config.every == 0 if self.config.every else due(facts.step, run.steps, self.config.times)
         if at_step or facts.step >= run.steps:
-            planned = run.horizon.planned * run.batches.rows * run.batches.packer.row_tokens
-            self.measure(run, self.config.tokens or max(planned // 150, _FEWEST))
+            self.measure(run, self.config.tokens or max(planned(run) // 150, _FEWEST))
 
-    def measure(self, run: "Run", most: int) -> None:
-        """Score held-out documents in all processes together and tell."""
+    def finish(self, run: "Run") -> None:
+        """What is said of the finished model rests on more documents than the curve, whose points need to be cheap."""
+        if not self.config.tokens:
+            self.measure(run, max(planned(run) // 20, _ENOUGH), last=True)
+
+    def measure(self, run: "Run", most: int, last: bool = False) -> None:
+        """Score held-out documents in all processes together and tell; the last measurement is no point of the curve."""
         if self.tools.heldout is None:
             return
         started = time.monotonic()
@@ -63,11 +68,17 @@ class Heldout(Watcher):
         means = {name: value / targets for name, value in beside.items()}
         figures = {"step": run.step, "tokens": run.done.tokens, "loss": nats / targets, "unit": objective.unit, **bits, **means,
                    "seconds": run.seconds, "documents": len(documents), "targets": int(targets)}  # fmt: skip
-        run.done.heldout = {**figures, "last_s": time.monotonic() - started}
-        if not run.done.best or figures["loss"] <= run.done.best["loss"]:
+        to_come = 1 if self.config.tokens else 1 + max(planned(run) // 20, _ENOUGH) / most
+        run.done.heldout = {**figures, "last_s": (time.monotonic() - started) * to_come}
+        if not last and (not run.done.best or figures["loss"] <= run.done.best["loss"]):
             run.done.best = run.done.heldout
         if run.world.first:
-            log.emit("heldout", **figures)
+            log.emit("heldout_final" if last else "heldout", **figures)
+
+
+def planned(run: "Run") -> int:
+    """Tokens that the run was planned to read."""
+    return run.horizon.planned * run.batches.rows * run.batches.packer.row_tokens
 
 
 def choose(tokens: "TokenSet", most: int) -> np.ndarray:

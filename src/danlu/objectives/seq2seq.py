@@ -72,8 +72,8 @@ class Seq2Seq(Objective):
             place = tokens.origin(long[0])
             raise BadInput(
                 f"{len(long):,} of {len(tokens):,} pairs have a prompt or an answer longer than a row of {row_tokens} tokens; "
-                f"the longest has {longest}, the first is {place.path}:{place.line}. Set --row_tokens {longest}, or leave such pairs "
-                f"out of the data: a pair is never cut."
+                f"the longest has {longest}, the first is {place.path}:{place.line}. Set --row_tokens {longest}, or leave "
+                f"such pairs out of the data: a pair is never cut."
             )
 
     def pair(self, ids: Ids) -> tuple[Ids, Ids]:

@@ -196,6 +196,20 @@ def _needle(record: dict[str, Any]) -> Iterator[Line]:
         )  # fmt: skip
 
 
+@reads("classify")
+def _labelled(record: dict[str, Any]) -> Iterator[Line]:
+    def shown(found: dict[str, float]) -> str:
+        return f"{found['value']:.3f} ({found['low']:.3f} – {found['high']:.3f})"
+
+    for task, found in record["figures"].items():
+        name, linear = found["figure"], found["scikit-learn"]
+        for theirs in [name, *(key for key in linear if key == f"{name}_by_labels")]:
+            against = "TF-IDF" if theirs == name == "recall_at_1" else "linear, scikit-learn"
+            words = name.replace("_", " ")
+            yield Line(f"{task}: {words}, 95 %", f"{task}：{words}，95 %", against, shown(found["danlu"][name]),
+                       shown(linear[theirs]), first=False)  # fmt: skip
+
+
 def records() -> dict[str, dict[str, Any]]:
     """Every result by file name. Fewer than five repeats are a trial, which nobody should quote."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}

@@ -206,6 +206,7 @@ def _static_row(found: tuple[ast.AnnAssign, str], prefix: str) -> Row | None:
         value = value.args[0] if value.args else next((key.value for key in value.keywords if key.arg == "default"), None)
     if value is not None:
         default = str(value.value) if isinstance(value, ast.Constant) and value.value is not None else ast.unparse(value).lower()
+        default = default.replace("math.inf", "inf")
     required = node.value is None or default == "..."
     return Row(f"{prefix}{node.target.id}", ", ".join([_static_type(node.annotation), *limits]), "" if required else default,
                _one_line(text), required)  # fmt: skip

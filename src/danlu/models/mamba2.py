@@ -17,9 +17,6 @@ from danlu.models.mamba import StateSpaceConfig, StateSpaceLM
 from danlu.nn.mamba2 import Mamba2Mixer, MixerSizes, first_values
 from danlu.nn.state import RecurrentState
 
-_HEAD = 64
-"""Channels of a head of a new model, or half as many where these do not divide."""
-
 
 def limits(said: Any) -> Any:
     """Limits of time steps as config.json gives them: newer transformers write {"__float__": "Infinity"}; null is no limit."""
@@ -49,7 +46,7 @@ class Mamba2(StateSpaceLM):
         name: Literal["mamba2"] = "mamba2"  # type: ignore[assignment]  # narrows
         state_size: int = Field(64, gt=0)
         """Numbers that a channel remembers."""
-        head_dim: int = Field(_HEAD, gt=0)
+        head_dim: int = Field(64, gt=0)
         """Channels of a head."""
         num_heads: int | None = Field(None, gt=0)
         """Heads, expand * hidden_size / head_dim of them; null: just so."""
@@ -77,8 +74,9 @@ class Mamba2(StateSpaceLM):
 
         @classmethod
         def sized(cls, *, width: int, inner: int, layers: int, heads: int, context: int) -> dict[str, Any]:
+            """Heads of the usual width, or of the widest that divides it where that does not fit."""
             chosen = super().sized(width=width, inner=inner, layers=layers, heads=heads, context=context)
-            return {**chosen, "head_dim": math.gcd(2 * width, _HEAD)}
+            return {**chosen, "head_dim": math.gcd(2 * width, cls.model_fields["head_dim"].default)}
 
         @property
         def heads(self) -> int:

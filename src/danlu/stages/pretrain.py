@@ -66,7 +66,7 @@ class Pretrain(Settings):
     out: Path
     """Model folder to write, in Hugging Face's layout; the run's own state lies beside it in OUT.run."""
     init: Path | None = None
-    """Model folder to go on from: weights, sizes, tokenizer. --model may change what costs no weight its place: rope_scaling, ..."""
+    """Model folder to go on from: weights, sizes, tokenizer. --model may change what moves no weight: rope_scaling, ..."""
     tokenizer: Path | None = None
     """Folder that `danlu tokenizer` wrote; left out: one is trained on the dataset, with a vocabulary that suits the budget."""
     budget: Budget = "10m"  # type: ignore[assignment]  # defaults are validated

@@ -27,6 +27,8 @@ class LanguageModel(nn.Module):
     Config: ClassVar[type[ModelConfig]]
     counted: ClassVar[bool] = False
     """Whether the family is counted from text in one pass (train/count.py) and has nothing that gradients could move."""
+    writers: ClassVar[tuple[str, ...]] = ("o_proj.weight", "down_proj.weight", "c_proj.weight")
+    """How the names of those matrices end that write to the residual stream: they start smaller."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -115,8 +117,7 @@ class LanguageModel(nn.Module):
 
     def spread(self, name: str, parameter: nn.Parameter) -> float:
         """Standard deviation of a matrix at the start; matrices that write to the residual stream start smaller."""
-        writes = name.endswith(("o_proj.weight", "down_proj.weight", "c_proj.weight"))
-        return self.config.initializer_range / ((2 * self.config.depth) ** 0.5 if writes else 1.0)
+        return self.config.initializer_range / ((2 * self.config.depth) ** 0.5 if name.endswith(self.writers) else 1.0)
 
     def constant(self, name: str) -> float:
         """Value of a vector at the start: norm weights one, biases zero."""

@@ -83,6 +83,8 @@ class Trunk(nn.Module):
 class Bloom(CausalLM):
     """Loads and writes BloomForCausalLM folders."""
 
+    writers = ("self_attention.dense.weight", "dense_4h_to_h.weight")
+
     class Config(ModelConfig):
         hf_type: ClassVar[str] = "bloom"
         hf_class: ClassVar[str] = "BloomForCausalLM"
@@ -117,22 +119,6 @@ class Bloom(CausalLM):
             if self.hidden_size % self.n_head:
                 raise ValueError(f"hidden_size {self.hidden_size} does not divide among {self.n_head} heads")
             return self
-
-        @property
-        def width(self) -> int:
-            return self.hidden_size
-
-        @property
-        def depth(self) -> int:
-            return self.n_layer
-
-        @property
-        def context(self) -> int:
-            return self.seq_length
-
-        @property
-        def attention_width(self) -> int:
-            return self.hidden_size
 
         @classmethod
         def from_hf(cls, found: dict[str, Any]) -> Self:
@@ -172,10 +158,6 @@ class Bloom(CausalLM):
         """Published checkpoints leave out the prefix."""
         bare = name.startswith(("word_embeddings.", "word_embeddings_layernorm.", "h.", "ln_f."))
         return super().name_here(f"transformer.{name}" if bare else name)
-
-    def spread(self, name: str, parameter: nn.Parameter) -> float:
-        writes = name.endswith(("self_attention.dense.weight", "dense_4h_to_h.weight"))
-        return self.config.initializer_range / ((2 * self.config.depth) ** 0.5 if writes else 1.0)
 
     def new_state(self, batch: int, capacity: int) -> State:
         config = self.config

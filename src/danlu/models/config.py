@@ -4,7 +4,6 @@ A field of config.json is one of four things: a setting here; a fact with only o
 bookkeeping field that changes no result (`IGNORED`); or a reason to refuse the model. Nothing is skipped unseen.
 """
 
-from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Self
 
@@ -45,7 +44,8 @@ class ModelConfig(Named):
         "width": "hidden_size", "inner": "intermediate_size", "layers": "num_hidden_layers", "heads": "num_attention_heads",
         "context": "max_position_embeddings",
     }  # fmt: skip
-    """What the family calls the sizes that a budget decides; one that it lacks is left out."""
+    """What the family calls the sizes that a budget decides, and that are read here as `width`, `depth` and `context`; one that
+    it lacks is left out."""
     ties: ClassVar[bool] = False
     """Whether a new model of the family shares the embedding with its head."""
 
@@ -74,24 +74,24 @@ class ModelConfig(Named):
         return 1.0
 
     @property
-    @abstractmethod
     def width(self) -> int:
         """Channels of the residual stream."""
+        return int(getattr(self, self.sizes["width"]))
 
     @property
-    @abstractmethod
     def depth(self) -> int:
         """Layers."""
+        return int(getattr(self, self.sizes["layers"]))
 
     @property
-    @abstractmethod
     def context(self) -> int:
         """Most tokens a row was made for."""
+        return int(getattr(self, self.sizes["context"]))
 
     @property
-    @abstractmethod
     def attention_width(self) -> int:
-        """Channels of all query heads together."""
+        """Channels of all query heads together; as many as the stream has where the family does not say otherwise."""
+        return self.width
 
     @classmethod
     def from_hf(cls, found: dict[str, Any]) -> Self:

@@ -90,14 +90,6 @@ class DecoderConfig(ModelConfig):
         return (None,) * self.num_hidden_layers
 
     @property
-    def width(self) -> int:
-        return self.hidden_size
-
-    @property
-    def depth(self) -> int:
-        return self.num_hidden_layers
-
-    @property
     def context(self) -> int:
         grown = self.rope_scaling is not None and self.rope_scaling.rope_type == "dynamic"  # its formula wants the trained length
         return int(self.max_position_embeddings * self.rope_scaling.factor) if grown else self.max_position_embeddings

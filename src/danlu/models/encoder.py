@@ -64,22 +64,6 @@ class EncoderConfig(ModelConfig):
         """Half as many inner channels again: two matrices then hold what a budget counts for the three of a gated layer."""
         return super().sized(width=width, inner=inner * 3 // 2, layers=layers, heads=heads, context=context)
 
-    @property
-    def width(self) -> int:
-        return self.hidden_size
-
-    @property
-    def depth(self) -> int:
-        return self.num_hidden_layers
-
-    @property
-    def context(self) -> int:
-        return self.max_position_embeddings
-
-    @property
-    def attention_width(self) -> int:
-        return self.hidden_size
-
 
 class Embeddings(nn.Module):
     """ids, places and segments (B, T) -> (B, T, D): three looked-up vectors, added and normed."""

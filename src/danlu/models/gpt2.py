@@ -120,22 +120,6 @@ class GPT2(CausalLM):
             """Inner channels, resolved."""
             return self.n_inner or 4 * self.n_embd
 
-        @property
-        def width(self) -> int:
-            return self.n_embd
-
-        @property
-        def depth(self) -> int:
-            return self.n_layer
-
-        @property
-        def context(self) -> int:
-            return self.n_positions
-
-        @property
-        def attention_width(self) -> int:
-            return self.n_embd
-
     def __init__(self, config: Config, seed: int = 0):
         super().__init__(config)
         self.transformer = Trunk(config)

@@ -83,6 +83,8 @@ class Trunk(nn.Module):
 class GPTNeoX(CausalLM):
     """Loads and writes GPTNeoXForCausalLM folders: GPT-NeoX-20B, Pythia."""
 
+    writers = ("attention.dense.weight", "dense_4h_to_h.weight")
+
     class Config(ModelConfig):
         hf_type: ClassVar[str] = "gpt_neox"
         hf_class: ClassVar[str] = "GPTNeoXForCausalLM"
@@ -130,22 +132,6 @@ class GPTNeoX(CausalLM):
         def rotary_width(self) -> int:
             """Channels of a head that carry positions."""
             return int(self.hidden_size // self.num_attention_heads * self.rotary_pct)
-
-        @property
-        def width(self) -> int:
-            return self.hidden_size
-
-        @property
-        def depth(self) -> int:
-            return self.num_hidden_layers
-
-        @property
-        def context(self) -> int:
-            return self.max_position_embeddings
-
-        @property
-        def attention_width(self) -> int:
-            return self.hidden_size
 
         @classmethod
         def sized(cls, *, width: int, inner: int, layers: int, heads: int, context: int) -> dict[str, Any]:
@@ -213,10 +199,6 @@ class GPTNeoX(CausalLM):
         if name in ("embed_out.weight", "lm_head.weight"):
             return "gpt_neox.embed_in.weight" if self.config.tie_word_embeddings else "embed_out.weight"
         return name
-
-    def spread(self, name: str, parameter: nn.Parameter) -> float:
-        writes = name.endswith(("attention.dense.weight", "dense_4h_to_h.weight"))
-        return self.config.initializer_range / ((2 * self.config.depth) ** 0.5 if writes else 1.0)
 
     def new_state(self, batch: int, capacity: int) -> State:
         config = self.config

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from danlu.models import MODELS
 from danlu.models.base import CausalLM
-from danlu.models.config import ModelConfig
+from danlu.models.recurrent import RecurrentConfig
 from danlu.nn.linear import Embedding, Linear
 from danlu.nn.mask import Sight, positions
 from danlu.nn.state import RecurrentState, State
@@ -26,7 +26,7 @@ from danlu.nn.state import RecurrentState, State
 class LSTM(CausalLM):
     """Saved in Danlu's own folder format, `model_type` danlu_lstm; the layers' tensors are named as nn.LSTM names them."""
 
-    class Config(ModelConfig):
+    class Config(RecurrentConfig):
         hf_type: ClassVar[str] = "danlu_lstm"
         hf_class: ClassVar[str] = "DanluLSTM"
         required: ClassVar[tuple[str, ...]] = ("vocab_size", "hidden_size", "num_hidden_layers")
@@ -54,18 +54,6 @@ class LSTM(CausalLM):
         def width(self) -> int:
             """Channels of what the head reads."""
             return self.token_width if self.tie_word_embeddings else self.hidden_size
-
-        @property
-        def depth(self) -> int:
-            return self.num_hidden_layers
-
-        @property
-        def context(self) -> int:
-            return self.max_position_embeddings
-
-        @property
-        def attention_width(self) -> int:
-            return 0
 
     def __init__(self, config: Config, seed: int = 0):
         super().__init__(config)

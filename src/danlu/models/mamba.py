@@ -86,18 +86,6 @@ class StateSpaceConfig(RecurrentConfig):
         """Channels inside a layer."""
         return self.expand * self.hidden_size
 
-    @property
-    def width(self) -> int:
-        return self.hidden_size
-
-    @property
-    def depth(self) -> int:
-        return self.num_hidden_layers
-
-    @property
-    def context(self) -> int:
-        return self.max_position_embeddings
-
 
 class StateSpaceLM(RecurrentLM):
     """Embedding, a stack of pre-norm mixers, a final norm, a head: what Mamba and Mamba-2 have in common."""

@@ -102,22 +102,6 @@ class ModernBERTConfig(ModelConfig):
         """Channels of a head."""
         return self.hidden_size // self.num_attention_heads
 
-    @property
-    def width(self) -> int:
-        return self.hidden_size
-
-    @property
-    def depth(self) -> int:
-        return self.num_hidden_layers
-
-    @property
-    def context(self) -> int:
-        return self.max_position_embeddings
-
-    @property
-    def attention_width(self) -> int:
-        return self.hidden_size
-
     @classmethod
     def read_rope(cls, found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Two bases: in `rope_parameters` by kind of layer (transformers 5), or as two numbers (earlier)."""
@@ -240,6 +224,8 @@ class Decoder(nn.Module):
 class ModernBERT(MaskedLM):
     """Loads and writes ModernBertForMaskedLM folders."""
 
+    writers = ("Wo.weight", "head.dense.weight", "decoder.weight")  # the head's start smaller too
+
     class Config(ModernBERTConfig):
         hf_type: ClassVar[str] = "modernbert"
         hf_class: ClassVar[str] = "ModernBertForMaskedLM"
@@ -283,11 +269,6 @@ class ModernBERT(MaskedLM):
         if name == "decoder.weight" and self.config.tie_word_embeddings:
             return "model.embeddings.tok_embeddings.weight"
         return name
-
-    def spread(self, name: str, parameter: nn.Parameter) -> float:
-        """Matrices that write to the stream, and those of the head, start smaller."""
-        small = name.endswith("Wo.weight") or name in ("head.dense.weight", "decoder.weight")
-        return self.config.initializer_range / ((2 * self.config.depth) ** 0.5 if small else 1.0)
 
     @classmethod
     def tiny(cls, **changes: Any) -> Self:

@@ -86,10 +86,6 @@ class NGram(CausalLM):
             return self.order
 
         @property
-        def context(self) -> int:
-            return self.max_position_embeddings
-
-        @property
         def attention_width(self) -> int:
             return 0
 

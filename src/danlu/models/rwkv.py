@@ -156,18 +156,6 @@ class RWKV(RecurrentLM):
             """Inner channels, resolved."""
             return self.intermediate_size or 4 * self.hidden_size
 
-        @property
-        def width(self) -> int:
-            return self.hidden_size
-
-        @property
-        def depth(self) -> int:
-            return self.num_hidden_layers
-
-        @property
-        def context(self) -> int:
-            return self.context_length
-
         def to_hf(self) -> dict[str, Any]:
             return {**super().to_hf(), "intermediate_size": self.inner, "rescale_every": 0}
 

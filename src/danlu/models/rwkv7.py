@@ -245,18 +245,6 @@ class RWKV7(RecurrentLM):
             }  # fmt: skip
             return {name: rank or max(32, round(share * root / 32) * 32) for name, (rank, share) in given.items()}
 
-        @property
-        def width(self) -> int:
-            return self.hidden_size
-
-        @property
-        def depth(self) -> int:
-            return self.num_hidden_layers
-
-        @property
-        def context(self) -> int:
-            return self.max_position_embeddings
-
         def to_hf(self) -> dict[str, Any]:
             ranks = {f"{name}_low_rank_dim": rank for name, rank in self.ranks.items()}
             return {**super().to_hf(), **ranks, "intermediate_size": self.inner, "num_heads": self.heads, "fuse_norm": False}

@@ -43,6 +43,7 @@ def share_of(inner: int, parts: int) -> int:
 class SparseDecoder(Decoder):
     """A rotary decoder with mixtures of experts; a family writes `layer`."""
 
+    writers = (*Decoder.writers, "experts.down_proj")
     used_LE: Tensor | None = None
     """Tokens that each expert of each layer got since `take_use`, over all processes."""
 
@@ -109,9 +110,6 @@ class SparseDecoder(Decoder):
             for mixture in self.mixtures for part in mixture.experts.parameters()
         )  # fmt: skip
         return super().matmul_parameters() - round(idle)
-
-    def spread(self, name: str, parameter: nn.Parameter) -> float:
-        return super().spread(name + ".weight" if name.endswith("experts.down_proj") else name, parameter)
 
 
 def pieces(name: str, shape: Sequence[int], at: str, gate: str, up: str, down: str) -> dict[str, Any]:

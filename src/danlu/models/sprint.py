@@ -151,8 +151,7 @@ class Sprint(Decoder):
         raise ValueError("sprint is made for short runs and short texts: endless text is not computed for it")
 
     def spread(self, name: str, parameter: nn.Parameter) -> float:
-        writes = name.endswith(("o_proj.weight", "down_proj.weight"))
-        return 0.0 if writes and self.config.zero_init else super().spread(name, parameter)
+        return 0.0 if name.endswith(self.writers) and self.config.zero_init else super().spread(name, parameter)
 
     def constant(self, name: str) -> float:
         return 1.0 if name.endswith("residual_scale") else super().constant(name)

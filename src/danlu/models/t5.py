@@ -206,16 +206,8 @@ class T5(Seq2SeqLM):
             return self.tie_word_embeddings if self.scale_decoder_outputs is None else self.scale_decoder_outputs
 
         @property
-        def width(self) -> int:
-            return self.d_model
-
-        @property
         def depth(self) -> int:
             return self.num_layers + self.decoder_layers
-
-        @property
-        def context(self) -> int:
-            return self.n_positions
 
         @property
         def attention_width(self) -> int:

@@ -91,20 +91,8 @@ class TransformerConfig(Seq2SeqConfig):
         return self.decoder_ffn_dim or self.encoder_ffn_dim
 
     @property
-    def width(self) -> int:
-        return self.d_model
-
-    @property
     def depth(self) -> int:
         return self.encoder_layers + self.decoder_depth
-
-    @property
-    def context(self) -> int:
-        return self.max_position_embeddings
-
-    @property
-    def attention_width(self) -> int:
-        return self.d_model
 
     @classmethod
     def sized(cls, *, width: int, inner: int, layers: int, heads: int, context: int) -> dict[str, Any]:

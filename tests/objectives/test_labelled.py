@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from danlu.core.labels import NO_LABEL
 from danlu.data.shards import Document
 from danlu.models.heads import HeadConfig, attach
 from danlu.models.weights import save_model
 from danlu.objectives import OBJECTIVES
-from danlu.objectives.base import NO_LABEL
 from danlu.objectives.contrast import Contrast, info_nce
 from danlu.objectives.labelled import Encoded, Labelled, place_at
 from danlu.train.samples import pack

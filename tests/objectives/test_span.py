@@ -40,7 +40,7 @@ def rebuilt(source, target):
 def test_source_and_target_rebuild_every_piece(settings, tmp_path):
     objective = span(**settings)
     for seed, row in enumerate(packed(tmp_path, TOKENIZER, 23, 12)):
-        for piece, (source, target) in zip(pieces(row, objective.bos, objective.eos), objective.corrupt(row, seed), strict=True):
+        for piece, (source, target) in zip(pieces(row, objective.bos, objective.eos), objective.pairs(row, seed), strict=True):
             assert rebuilt(source.tolist(), target.tolist()) == [*piece.text.tolist(), objective.eos]
             assert target[-1] == objective.eos
 
@@ -89,7 +89,7 @@ def test_batches_number_pairs_alike_on_both_sides_and_count_what_they_read(tmp_p
     batch = objective.batch(rows, range(5))
     assert batch.read.tolist() == [23, 23, 9, 23, 23]
     for index, row in enumerate(rows):
-        pairs = objective.corrupt(row, index)
+        pairs = objective.pairs(row, index)
         for number, (source, target) in enumerate(pairs):
             assert batch.source[index][batch.source_documents[index] == number].tolist() == source.tolist()
             here = batch.documents[index] == number
@@ -104,7 +104,7 @@ def test_the_loss_is_that_of_each_pair_alone(tmp_path):
     batch = objective.batch(rows, [5, 6, 7])
     wanted = 0.0
     for row, seed in zip(rows, [5, 6, 7], strict=True):
-        for source, target in objective.corrupt(row, seed):
+        for source, target in objective.pairs(row, seed):
             ids = torch.tensor([[TOKENIZER.start_id, *target[:-1]]])
             logits = model(ids, source_BS=torch.from_numpy(source)[None])
             wanted = wanted + F.cross_entropy(logits[0], torch.from_numpy(target), reduction="sum")

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from danlu.core.errors import DatasetTooSmall
+from danlu.core.labels import NO_LABEL
 from danlu.core.seeds import derive
 from danlu.data.tokens import TokenSet
 
@@ -157,7 +158,7 @@ def fit(lengths: IntArray, room: int) -> list[list[int]]:
 
 def whole_row(tokens: TokenSet, documents: Sequence[int], row_tokens: int) -> Row:
     """Documents side by side, whole, and filling."""
-    ids, targets = np.zeros(row_tokens, np.int64), np.full(row_tokens, -100, np.int64)
+    ids, targets = np.zeros(row_tokens, np.int64), np.full(row_tokens, NO_LABEL, np.int64)
     numbers = np.full(row_tokens, len(documents), np.int32)
     at, origin = 0, []
     for number, document in enumerate(documents):

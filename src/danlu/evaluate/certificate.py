@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from danlu.core.labels import NO_LABEL
 from danlu.core.machine import version
 from danlu.engine.model import Model
 from danlu.models.base import MaskedLM, Seq2SeqLM
@@ -27,7 +28,7 @@ def temper(ore, days=49):
     return ore
 '''
 """Text on which models are compared."""
-_NONE, _GAP = -100, 6
+_GAP = 6
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,11 @@ def probe(model: Model) -> tuple[list[int], list[int]]:
     ids = model.encode(PROBE)[: model.context]
     mask = model.tokenizer.mask_id
     if not isinstance(model.model, MaskedLM) or mask is None:
-        return ids, [*ids[1:], _NONE]
+        return ids, [*ids[1:], NO_LABEL]
     hidden = [at % _GAP == _GAP - 1 for at in range(len(ids))]
     return (
         [mask if hide else token for token, hide in zip(ids, hidden, strict=True)],
-        [token if hide else _NONE for token, hide in zip(ids, hidden, strict=True)],
+        [token if hide else NO_LABEL for token, hide in zip(ids, hidden, strict=True)],
     )
 
 
@@ -79,7 +80,7 @@ def certify(before_TV: Tensor, after_TV: Tensor, asked: list[int]) -> Certificat
     targets, largest = torch.tensor(asked), first.abs().max().clamp(min=1e-30).item()
 
     def perplexity(log_TV: Tensor) -> float:
-        nats = F.nll_loss(log_TV, targets, ignore_index=_NONE)  # not a number where nothing is asked
+        nats = F.nll_loss(log_TV, targets, ignore_index=NO_LABEL)  # not a number where nothing is asked
         return math.exp(min(nats.item(), 700.0))
 
     return Certificate(

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from danlu.core.labels import NO_LABEL
 from danlu.models.config import ModelConfig
 from danlu.nn.init import initialise
-from danlu.nn.loss import NO_LABEL, linear_cross_entropy_sum
+from danlu.nn.loss import linear_cross_entropy_sum
 from danlu.nn.state import State
 
 

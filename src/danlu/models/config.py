@@ -36,10 +36,8 @@ class ModelConfig(Named):
     """What transformers means by a missing field, where that differs from the default here."""
     fixed: ClassVar[dict[str, Collection[Any]]] = {}
     """Fields that change results, with the only values computed here; the first is what is written."""
-
     harmless: ClassVar[Collection[str]] = ()
     """Fields that change no result in this family, beside those of IGNORED."""
-
     sizes: ClassVar[dict[str, str]] = {
         "width": "hidden_size", "inner": "intermediate_size", "layers": "num_hidden_layers", "heads": "num_attention_heads",
         "context": "max_position_embeddings",

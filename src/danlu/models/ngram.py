@@ -12,11 +12,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from danlu.core.labels import NO_LABEL
 from danlu.models import MODELS
 from danlu.models.base import CausalLM
 from danlu.models.config import ModelConfig
 from danlu.models.kneser_ney import Level, count
-from danlu.nn.loss import NO_LABEL
 from danlu.nn.mask import Sight, positions
 from danlu.nn.state import RecurrentState, State
 

@@ -11,10 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from danlu.core.labels import NO_LABEL
 from danlu.nn import kernels
-
-NO_LABEL = -100
-"""A target that asks for nothing."""
 
 
 def soft_cap(logits: Tensor, cap: float | None) -> Tensor:

@@ -13,14 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from danlu.core.labels import NO_LABEL
 from danlu.core.settings import Named
 from danlu.data.pack import Packer, Row
 from danlu.data.shards import Document
 from danlu.data.tokens import TokenSet
 from danlu.tokenizer.tokenizer import Tokenizer
-
-NO_LABEL = -100
-"""A target that asks for nothing."""
 
 
 @dataclass
@@ -83,7 +81,6 @@ class Objective(ABC):
     """What a target is called in reports."""
     of_text: ClassVar[bool] = True
     """Whether each token of a text is a target once, given those before it: only then do nats become bits per byte."""
-
     whole: ClassVar[bool] = False
     """Whether documents stay whole in a row; what is left of it is filling."""
     fields: ClassVar[tuple[str, ...]] = ()

@@ -8,10 +8,11 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from danlu.core.labels import NO_LABEL
 from danlu.core.settings import Named
 from danlu.data.shards import Document
 from danlu.objectives import OBJECTIVES
-from danlu.objectives.base import NO_LABEL, Batch
+from danlu.objectives.base import Batch
 from danlu.objectives.frame import Frame, Reading
 from danlu.objectives.labelled import Encoded, Labelled, Overlong, TooLong, place_at
 

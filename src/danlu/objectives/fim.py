@@ -17,10 +17,11 @@ from pydantic import Field
 from torch import Tensor
 
 from danlu.core.errors import BadSettings
+from danlu.core.labels import NO_LABEL
 from danlu.core.settings import Named
 from danlu.data.pack import Row
 from danlu.objectives import OBJECTIVES
-from danlu.objectives.base import NO_LABEL, Batch, Objective
+from danlu.objectives.base import Batch, Objective
 from danlu.objectives.pieces import Ids, Piece, pieces, side_by_side
 from danlu.tokenizer.tokenizer import Tokenizer
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from danlu.core.errors import BadInput, BadSettings
+from danlu.core.labels import NO_LABEL
 from danlu.data.pack import Row
 from danlu.data.shards import Document
-from danlu.objectives.base import NO_LABEL, Batch, Objective, side_by_side
+from danlu.objectives.base import Batch, Objective, side_by_side
 from danlu.objectives.frame import Frame
 
 Array = NDArray[Any]

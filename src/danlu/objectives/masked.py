@@ -16,12 +16,13 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from danlu.core.errors import TokenizerMismatch
+from danlu.core.labels import NO_LABEL
 from danlu.core.settings import Named
 from danlu.data.letters import UNIT, Array, kinds_of
 from danlu.data.pack import Row
 from danlu.data.word_begins import codes_of, widths_of, word_begins
 from danlu.objectives import OBJECTIVES
-from danlu.objectives.base import NO_LABEL, Batch, Objective
+from danlu.objectives.base import Batch, Objective
 from danlu.tokenizer.definition import MASK
 from danlu.tokenizer.tokenizer import Tokenizer
 

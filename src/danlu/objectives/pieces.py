@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from danlu.core.labels import NO_LABEL
 from danlu.data.pack import Row
-from danlu.objectives.base import NO_LABEL, Batch
 
 Ids = NDArray[Any]
 
@@ -66,10 +66,3 @@ def side_by_side(rows: Sequence[Sequence[Ids]], fill: int) -> tuple[Tensor, Tens
         lengths = [*map(len, row), width - len(held)]
         numbers[index] = np.repeat(np.arange(len(lengths)), lengths)
     return torch.from_numpy(ids), torch.from_numpy(numbers)
-
-
-def begun(batch: Batch, start: int | None) -> Tensor:
-    """What a decoder reads, (B, T), with the model's own token at the beginning of each piece."""
-    if start is None or batch.documents is None:
-        return batch.ids
-    return batch.ids.masked_fill(batch.documents.diff(dim=1, prepend=batch.documents[:, :1] - 1) != 0, start)

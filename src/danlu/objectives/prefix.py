@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from danlu.core.labels import NO_LABEL
 from danlu.core.settings import Named
 from danlu.data.pack import Row
 from danlu.objectives import OBJECTIVES
-from danlu.objectives.base import NO_LABEL, Batch, Objective, side_by_side
+from danlu.objectives.base import Batch, Objective, side_by_side
 
 
 @OBJECTIVES.register

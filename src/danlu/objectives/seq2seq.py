@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from danlu.core.errors import BadInput, BadSettings
 from danlu.core.settings import Named
@@ -17,19 +15,16 @@ from danlu.data.pack import Row, WholePacker
 from danlu.data.shards import Document
 from danlu.data.tokens import TokenSet
 from danlu.objectives import OBJECTIVES
-from danlu.objectives.base import NO_LABEL, Batch, Objective
-from danlu.objectives.pieces import Ids, begun, pieces, side_by_side
+from danlu.objectives.pieces import Ids, pieces
+from danlu.objectives.rewriting import Rewriting
 from danlu.tokenizer.frame import frame
 from danlu.tokenizer.tokenizer import Tokenizer
 
 
 @OBJECTIVES.register
-class Seq2Seq(Objective):
+class Seq2Seq(Rewriting):
     """What translators and summarisers are trained with."""
 
-    kind = "Seq2SeqLM"
-    family = "t5"
-    of_text = False
     whole = True
     fields = ("prompt", "answer")
 
@@ -38,12 +33,9 @@ class Seq2Seq(Objective):
 
     def __init__(self, config: Named, tokenizer: Tokenizer | None = None):
         super().__init__(config, tokenizer)
-        assert tokenizer is not None, "a pair is told apart by a token of the tokenizer"
-        if tokenizer.eos_id is None:
+        if self.eos is None:
             raise BadSettings("--objective.name seq2seq ends prompts and answers with the tokenizer's eos token; it has none.")
-        self.words = tokenizer
-        self.bos, self.eos, self.start = tokenizer.bos_id, tokenizer.eos_id, tokenizer.start_id
-        self.before, self.after = (np.array(part, np.int64) for part in frame(tokenizer))
+        self.before, self.after = (np.array(part, np.int64) for part in frame(self.words))
 
     def take(self, document: Document) -> Any:
         return tuple(document.sample[column] for column in self.fields)
@@ -82,21 +74,5 @@ class Seq2Seq(Objective):
         end = len(ids) - 1 if int(ids[-1]) == self.eos and len(ids) - 1 > at else len(ids)
         return np.concatenate([self.before, ids[:at], self.after]), np.append(ids[at + 1 : end], self.eos)
 
-    def batch(self, rows: Sequence[Row], seeds: Sequence[int]) -> Batch:
-        pairs = [[self.pair(piece.ids[self.bos is not None :]) for piece in pieces(row, self.bos, self.eos)] for row in rows]
-        source, source_documents = side_by_side([[source for source, _ in row] for row in pairs], self.start)
-        targets, documents = side_by_side([[target for _, target in row] for row in pairs], NO_LABEL)
-        ids, _ = side_by_side([[np.append(self.start, target[:-1]) for _, target in row] for row in pairs], self.start)
-        read = torch.tensor([int((row.targets != NO_LABEL).sum()) for row in rows])
-        origin = [row.origin for row in rows]
-        return Batch(ids, targets, documents, origin, source=source, source_documents=source_documents, read=read)
-
-    def loss_sum(self, model: Any, batch: Batch) -> Tensor:
-        assert batch.source is not None
-        source_BSD = model.encode(batch.source, documents_BS=batch.source_documents)
-        hidden_BTD = model.hidden(
-            begun(batch, model.config.decoder_start_token_id), source_BSD=source_BSD, documents_BT=batch.documents,
-            source_documents_BS=batch.source_documents,
-        )  # fmt: skip
-        loss: Tensor = model.cross_entropy_sum(hidden_BTD.flatten(0, 1), batch.targets.flatten())
-        return loss
+    def pairs(self, row: Row, seed: int) -> list[tuple[Ids, Ids]]:
+        return [self.pair(piece.ids[self.bos is not None :]) for piece in pieces(row, self.bos, self.eos)]

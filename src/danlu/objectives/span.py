@@ -7,20 +7,17 @@ corrupted by itself; a document's end stays in sight.
     text    the cat sat on the mat      source  the <|extra_0|> on the mat      target  <|extra_0|> cat sat <|extra_1|>
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from danlu.core.errors import BadSettings
 from danlu.core.settings import Named
 from danlu.data.pack import Row
 from danlu.objectives import OBJECTIVES
-from danlu.objectives.base import NO_LABEL, Batch, Objective
-from danlu.objectives.pieces import Ids, Piece, begun, pieces, side_by_side
+from danlu.objectives.pieces import Ids, Piece, pieces
+from danlu.objectives.rewriting import Rewriting
 from danlu.tokenizer.tokenizer import Tokenizer
 
 MARKS = tuple(f"<|extra_{number}|>" for number in range(100))
@@ -28,13 +25,10 @@ MARKS = tuple(f"<|extra_{number}|>" for number in range(100))
 
 
 @OBJECTIVES.register
-class Span(Objective):
+class Span(Rewriting):
     """What T5 is pre-trained with."""
 
-    kind = "Seq2SeqLM"
-    family = "t5"
     special_tokens = MARKS
-    of_text = False
 
     class Config(Named):
         name: Literal["span"] = "span"  # type: ignore[assignment]  # narrows
@@ -45,9 +39,7 @@ class Span(Objective):
 
     def __init__(self, config: Named, tokenizer: Tokenizer | None = None):
         super().__init__(config, tokenizer)
-        assert tokenizer is not None, "spans are hidden behind tokens of the tokenizer"
-        self.bos, self.eos, self.start = tokenizer.bos_id, tokenizer.eos_id, tokenizer.start_id
-        self.marks = np.array([tokenizer.special_tokens[mark] for mark in MARKS])
+        self.marks = np.array([self.words.special_tokens[mark] for mark in MARKS])
 
     def reads(self, row_tokens: int) -> int:
         """The most text whose source fits a row when it is one piece (T5 reads 568 tokens for rows of 512).
@@ -64,19 +56,7 @@ class Span(Objective):
             )
         return most
 
-    def batch(self, rows: Sequence[Row], seeds: Sequence[int]) -> Batch:
-        pairs = [self.corrupt(row, seed) for row, seed in zip(rows, seeds, strict=True)]
-        source, source_documents = side_by_side([[source for source, _ in row] for row in pairs], self.start)
-        targets, _ = side_by_side([[target for _, target in row] for row in pairs], NO_LABEL)
-        before = [[np.append(self.start, target[:-1]) for _, target in row] for row in pairs]
-        ids, documents = side_by_side(before, self.start)
-        read = torch.tensor([int((row.targets != NO_LABEL).sum()) for row in rows])
-        return Batch(
-            ids, targets, documents, [row.origin for row in rows], source=source, source_documents=source_documents, read=read
-        )
-
-    def corrupt(self, row: Row, seed: int) -> list[tuple[Ids, Ids]]:
-        """Source and target of each piece of a row."""
+    def pairs(self, row: Row, seed: int) -> list[tuple[Ids, Ids]]:
         rng = np.random.default_rng(seed)
         return [self.hide(piece, rng) for piece in pieces(row, self.bos, self.eos)]
 
@@ -105,16 +85,6 @@ class Span(Objective):
     def _source_length(self, tokens: int) -> int:
         hidden, spans = self.counts(tokens)
         return tokens - hidden + spans + 1
-
-    def loss_sum(self, model: Any, batch: Batch) -> Tensor:
-        assert batch.source is not None
-        source_BSD = model.encode(batch.source, documents_BS=batch.source_documents)
-        hidden_BTD = model.hidden(
-            begun(batch, model.config.decoder_start_token_id), source_BSD=source_BSD, documents_BT=batch.documents,
-            source_documents_BS=batch.source_documents,
-        )  # fmt: skip
-        loss: Tensor = model.cross_entropy_sum(hidden_BTD.flatten(0, 1), batch.targets.flatten())
-        return loss
 
 
 def _parts(total: int, count: int, rng: np.random.Generator) -> Ids:

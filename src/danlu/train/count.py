@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from danlu.core import log
+from danlu.core.labels import NO_LABEL
 from danlu.core.lineage import Input
 from danlu.core.machine import describe
 from danlu.core.page import Page, write_report
@@ -107,10 +108,10 @@ def score(model: Any, tokens: TokenSet) -> dict[str, Any]:
     for line, lengths in blocks(tokens, everything, _SCORED_TOKENS):
         ids_1T = torch.from_numpy(line.astype(np.int64))[None]
         documents_1T = torch.repeat_interleave(torch.arange(len(lengths)), torch.from_numpy(lengths))[None]
-        target_T = torch.where(documents_1T[0, 1:] == documents_1T[0, :-1], ids_1T[0, 1:], -100)
+        target_T = torch.where(documents_1T[0, 1:] == documents_1T[0, :-1], ids_1T[0, 1:], NO_LABEL)
         hidden_TD = model.hidden(ids_1T, documents_BT=documents_1T)[0, :-1]
         nats += float(model.cross_entropy_sum(hidden_TD, target_T))
-        targets += int((target_T != -100).sum())
+        targets += int((target_T != NO_LABEL).sum())
     text_bytes = max(int(tokens.text_bytes.sum()), 1)
     return {"loss": nats / max(targets, 1), "bits_per_byte": nats / math.log(2) / text_bytes, "targets": targets}
 

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from danlu.core import log
 from danlu.core.errors import BadInput, BadSettings, DatasetTooSmall
+from danlu.core.labels import NO_LABEL
 from danlu.core.seeds import derive
 from danlu.data.shards import Document
 from danlu.models.heads import texts_in_rows
-from danlu.objectives.base import NO_LABEL, Batch
+from danlu.objectives.base import Batch
 from danlu.objectives.contrast import joined
 from danlu.objectives.frame import Frame
 from danlu.objectives.labelled import Encoded, Labelled, Overlong, SampleRow, TooLong

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from danlu.core import log
+from danlu.core.labels import NO_LABEL
 from danlu.core.seeds import derive
 from danlu.core.settings import Named
 from danlu.data.pack import Row, fit, whole_row
@@ -97,7 +98,7 @@ def pack(tokens: "TokenSet", documents: np.ndarray, row_tokens: int) -> Iterator
         np.repeat(np.arange(len(stored)), [max(len(part) - 1, 0) for part in stored]).astype(np.int32),
     ]
     for start in range(0, len(columns[0]), row_tokens):
-        ids, targets = np.zeros(row_tokens, np.int64), np.full(row_tokens, -100, np.int64)
+        ids, targets = np.zeros(row_tokens, np.int64), np.full(row_tokens, NO_LABEL, np.int64)
         numbers = np.full(row_tokens, len(stored), np.int32)
         for into, column in zip((ids, targets, numbers), columns, strict=True):
             part = column[start : start + row_tokens]
@@ -124,7 +125,7 @@ def batches(run: "Run", rows: Iterator[Row]) -> Iterator["Batch"]:
 
 def blank(row: Row) -> Row:
     """A row of the same length that asks for nothing."""
-    return Row(np.zeros_like(row.ids), np.full_like(row.targets, -100), np.zeros_like(row.documents), row.origin[:0])
+    return Row(np.zeros_like(row.ids), np.full_like(row.targets, NO_LABEL), np.zeros_like(row.documents), row.origin[:0])
 
 
 def score(run: "Run", batches: Iterator["Batch"]) -> tuple[float, float, dict[str, float]]:

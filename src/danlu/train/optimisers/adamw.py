@@ -9,7 +9,7 @@ from torch.nn import Parameter
 
 from danlu.core.settings import Named
 from danlu.train.optimisers import OPTIMISERS
-from danlu.train.optimisers.roles import roles
+from danlu.train.optimisers.roles import decaying
 
 
 @OPTIMISERS.register
@@ -32,13 +32,8 @@ class AdamW(torch.optim.AdamW):
         """Pull of matrices towards zero, a fraction per unit of rate."""
 
     def __init__(self, config: Config, named_parameters: Iterable[tuple[str, Parameter]]):
-        found = roles(named_parameters)
-        groups = [
-            {"params": found.matrices, "weight_decay": config.weight_decay},
-            {"params": [*found.tables, *found.vectors], "weight_decay": 0.0},
-        ]
         super().__init__(
-            [{**group, "base_lr": config.learning_rate} for group in groups if group["params"]],
+            decaying(named_parameters, config.learning_rate, config.weight_decay),
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
             eps=config.epsilon,

@@ -8,6 +8,7 @@ their shape: decays, the taps of a channel's own convolution, shares of the toke
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch.nn import Parameter
 
@@ -45,3 +46,10 @@ def roles(named_parameters: Iterable[tuple[str, Parameter]]) -> Roles:
         else:
             found.matrices.append(parameter)
     return found
+
+
+def decaying(named_parameters: Iterable[tuple[str, Parameter]], rate: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Groups for an optimiser of PyTorch's in which matrices decay, tables and vectors do not."""
+    found = roles(named_parameters)
+    groups = [(found.matrices, weight_decay), ([*found.tables, *found.vectors], 0.0)]
+    return [{"params": part, "weight_decay": decay, "base_lr": rate} for part, decay in groups if part]

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from danlu.core import files, log
-from danlu.core.artifact import Artifact, open_artifact, publish
+from danlu.core import log
+from danlu.core.artifact import Artifact
 from danlu.core.errors import BadSettings
+from danlu.stages.finished import finished
 
 if TYPE_CHECKING:
     from danlu.data.tokens import TokenSet
@@ -35,9 +36,7 @@ def check(config: Any) -> None:
 
 def count(config: Any, dataset: Artifact, tokenizer: "Tokenizer", tokens: "dict[str, TokenSet | None]") -> Artifact:
     """Count, score, publish."""
-    from danlu.models.weights import save_model
     from danlu.train import count as counting
-    from danlu.train.card import write_card
     from danlu.train.live import prompts, writer
 
     train_tokens, heldout = tokens["train"], tokens["validation"]
@@ -52,22 +51,10 @@ def count(config: Any, dataset: Artifact, tokenizer: "Tokenizer", tokens: "dict[
     write = writer(done.model, tokenizer)
     openings = prompts(done.model, tokenizer, heldout, done.model.config.context) if heldout else ()
     samples = {opening: write(opening, _SAMPLE_TOKENS, config.seed) for opening in openings}
-    inputs = [dataset.as_input("dataset")]
-    inputs += [open_artifact(config.tokenizer).as_input("tokenizer")] if config.tokenizer else []
-    with publish(config.out, kind="model", stage="pretrain", settings=config, inputs=inputs, overwrite=config.overwrite) as draft:
-        save_model(done.model, draft.path)
-        tokenizer.save(draft.path)
-        draft.ledger = counting.ledger(done, train_tokens, heldout)
-        draft.metrics, draft.seeds, draft.wall_s = done.metrics(), {"seed": config.seed}, done.seconds
-        draft.licences, draft.sources = list(dataset.lineage.licences), list(dataset.lineage.sources)
-        facts = {"family": config.model.name, "parameters": draft.metrics["parameters"], "vocab_size": vocab_size,
-                 "context": done.model.config.context, "own": True}  # fmt: skip
-        record = config.model_dump(mode="json")
-        card = write_card(config.out.name, facts=facts, metrics=draft.metrics, ledger=draft.ledger, settings=record,
-                          licences=draft.licences, sources=draft.sources)  # fmt: skip
-        files.write_text(draft.path / "README.md", card)
-        counting.report(draft.path, done, title=f"Counts of {config.out.name}", samples=samples, settings=record,
-                        ledger=draft.ledger, inputs=inputs)  # fmt: skip
+    ledger = counting.ledger(done, train_tokens, heldout)
+    with finished(config, dataset, done.model, tokenizer, ledger=ledger, metrics=done.metrics(), seconds=done.seconds) as draft:
+        counting.report(draft.path, done, title=f"Counts of {config.out.name}", samples=samples,
+                        settings=config.model_dump(mode="json"), ledger=ledger, inputs=draft.inputs)  # fmt: skip
     assert draft.result is not None
     return draft.result
 

@@ -2,7 +2,6 @@
 
 import json
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +13,8 @@ from danlu.core.errors import BadSettings
 from danlu.core.settings import Named, Settings, choice
 from danlu.core.units import Budget
 from danlu.objectives import OBJECTIVES
-from danlu.stages import STAGES
+from danlu.stages import STAGES, start
+from danlu.stages.attempt import attempt, go_on, new_run
 from danlu.train.guard import GuardSettings
 from danlu.train.optimisers import OPTIMISERS
 from danlu.train.schedules import SCHEDULES
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _FREE = ("model", "dataset", "out", "threads", "recompute", "parallel", "watch", "overwrite")
 """Settings that may change between the attempts of a run: paths (the ids count) and what moves only the last digits."""
+_ADVICE = "Fewer --micro_tokens take less memory and change nothing else; --recompute trades memory for time."
 
 
 class Watch(Settings):
@@ -103,32 +104,19 @@ class Finetune(Settings):
 @STAGES.register
 def finetune(config: Finetune) -> Artifact | None:
     """Train; returns the model folder (None in all but the first of several processes)."""
-    from danlu.train.launch import join
     from danlu.train.loop import train
-    from danlu.train.signals import stopping
+    from danlu.train.memory import advised
 
     check_out(config.out, config.overwrite)
     dataset = open_artifact(config.dataset, "dataset")
     _check(config)
     place = Workplace(work_folder(config.out))
-    with ExitStack() as stack:
-        world = stack.enter_context(join())
-        if world.first:
-            stack.enter_context(place.locked())
-            place.begin(_identity(config, dataset), config.overwrite)
-            stack.enter_context(place.forgotten_if_refused())
-            sinks: list[log.Sink] = [log.JsonLines(place.folder / "events.jsonl")]
-            sinks += [log.TensorBoard(place.folder / "tensorboard")] if config.watch.tensorboard else []
-            stack.enter_context(log.listening(*sinks))
-        else:
-            stack.enter_context(log.silent())
-        stop = stack.enter_context(stopping())
+    with attempt(config, place, lambda: _identity(config, dataset)) as (world, stop):
         run, tokenizer, samples = _assemble(config, place, world)
         run.stop = stop
-        if saved := run.checkpoints.latest():
-            run.restore(saved)
-            log.say(f"going on after step {run.step} of {run.steps}")
-        train(run)
+        go_on(run)
+        with advised(_ADVICE):
+            train(run)
         return _publish(config, dataset, place, run, tokenizer, samples)
 
 
@@ -172,10 +160,6 @@ def _assemble(config: Finetune, place: Workplace, world: "World") -> "tuple[Run,
     from danlu.core.seeds import derive
     from danlu.models.heads import attach, load_body
     from danlu.tokenizer.tokenizer import Tokenizer
-    from danlu.train.checkpoint import Checkpoints
-    from danlu.train.guard import Guard
-    from danlu.train.horizon import Horizon
-    from danlu.train.loop import Run
     from danlu.train.parallel import Parallel, save_activations
     from danlu.train.samples import SampleBatches
 
@@ -199,14 +183,8 @@ def _assemble(config: Finetune, place: Workplace, world: "World") -> "tuple[Run,
     plan = _plan(config, place, parallel, batches, world, started)
     chosen = {**config.optimiser.model_dump(), **plan["optimiser"]}
     optimiser = OPTIMISERS.build(OPTIMISERS[chosen["name"]].Config(**chosen), list(model.named_parameters()))
-    run = Run(
-        parallel=parallel, optimiser=optimiser, schedule=SCHEDULES.build(config.schedule), seed=config.seed,
-        max_norm=config.max_norm, batches=batches,  # type: ignore[arg-type]  # batches of samples
-        horizon=Horizon(place.folder / "horizon.json", plan["steps"], plan["seconds"]),
-        checkpoints=Checkpoints(place.folder / "checkpoints", world, keep=config.watch.save.keep),  # type: ignore[attr-defined]
-        guard=Guard(config.guard, place.folder / "guard.json", writes=world.first),
-        folder=place.folder,
-    )  # fmt: skip
+    run = new_run(config, place, parallel, optimiser=optimiser, schedule=SCHEDULES.build(config.schedule), batches=batches,
+                  steps=plan["steps"], seconds=plan["seconds"])  # fmt: skip
     run.watchers = _watchers(config, model, samples.get("validation"), row_tokens)
     return run, tokenizer, samples
 
@@ -270,7 +248,7 @@ def _publish(
     from danlu.engine.folder import model_input
     from danlu.engine.heads import HeadedModel, save_headed
     from danlu.evaluate import labelled
-    from danlu.train import tune
+    from danlu.train import card, record, report
     from danlu.train.parallel import unwrapped
 
     model = unwrapped(run.parallel)
@@ -284,14 +262,15 @@ def _publish(
         judged = None
         if samples.get("validation"):
             judged = labelled.score(live, list(read_documents(config.dataset, "validation")), overlong=config.overlong)
-        draft.ledger, draft.seeds = tune.ledger(run, samples), {"seed": config.seed}
-        draft.metrics = {**tune.metrics(run, model), **(labelled.figures(judged) if judged else {})}
-        draft.licences, draft.sources = list(dataset.lineage.licences), list(dataset.lineage.sources)
+        draft.ledger, draft.seeds = record.sample_ledger(run, samples), {"seed": config.seed}
+        draft.metrics = {**record.metrics(run, model), **(labelled.figures(judged) if judged else {})}
+        draft.licences, draft.sources = start.records(config.model, dataset)
         draft.wall_s = run.seconds
         settings = config.model_dump(mode="json")
-        files.write_text(draft.path / "README.md", tune.card(config.out.name, model, draft, settings))
-        tune.report(place.folder, draft, title=f"Fine-tuning of {config.out.name}", settings=settings,
-                    parts=(lambda page: labelled.add_to(page, judged)) if judged else None)  # fmt: skip
+        files.write_text(draft.path / "README.md", card.write_task_card(config.out.name, model, draft, settings))
+        report.write(place.folder, draft.path, title=f"Fine-tuning of {config.out.name}", settings=settings, ledger=draft.ledger,
+                     inputs=inputs, metrics=draft.metrics,
+                     parts=(lambda page: labelled.add_to(page, judged)) if judged else None)  # fmt: skip
     if judged:
         log.say(labelled.summary(judged))
     place.finish()

@@ -3,15 +3,14 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from danlu.core import files, log
-from danlu.core.artifact import Artifact, check_out, open_artifact, publish, work_folder
+from danlu.core.artifact import Artifact, check_out, open_artifact, work_folder
 from danlu.core.errors import OutOfMemory, TokenizerMismatch
 from danlu.core.machine import cores, memory_bytes
 from danlu.core.settings import Named, Settings, choice, load
@@ -19,6 +18,8 @@ from danlu.core.units import Budget, size
 from danlu.models import MODELS
 from danlu.objectives import OBJECTIVES
 from danlu.stages import STAGES, counting, fitting, settings_of, start
+from danlu.stages.attempt import attempt, go_on, new_run
+from danlu.stages.finished import finished
 from danlu.train.guard import GuardSettings
 from danlu.train.optimisers import OPTIMISERS
 from danlu.train.schedules import SCHEDULES
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 _FREE = ("dataset", "out", "init", "tokenizer", "threads", "compile", "recompute", "parallel", "watch", "overwrite")
 """Settings that may change between the attempts of a run: paths (the ids count) and what moves only the last digits."""
+_ADVICE = (
+    "Fewer --micro_rows take less memory and change nothing else; --recompute trades memory for time; shorter --row_tokens or "
+    "a smaller --model help most."
+)
 
 
 class Watch(Settings):
@@ -133,9 +138,8 @@ class Pretrain(Settings):
 @STAGES.register
 def pretrain(config: Pretrain) -> Artifact | None:
     """Train; returns the model folder (None in all but the first of several processes)."""
-    from danlu.train.launch import join
     from danlu.train.loop import train
-    from danlu.train.signals import stopping
+    from danlu.train.memory import advised
 
     check_out(config.out, config.overwrite)
     fitting.check_kind(config.objective.name, config.model.name)
@@ -143,18 +147,7 @@ def pretrain(config: Pretrain) -> Artifact | None:
     dataset = open_artifact(config.dataset, "dataset")
     fitting.check_fields(config.objective.name, config.dataset)
     place = Workplace(work_folder(config.out))
-    with ExitStack() as stack:
-        world = stack.enter_context(join())
-        if world.first:
-            stack.enter_context(place.locked())
-            place.begin(_identity(config, dataset), config.overwrite)
-            stack.enter_context(place.forgotten_if_refused())
-            sinks: list[log.Sink] = [log.JsonLines(place.folder / "events.jsonl")]
-            sinks += [log.TensorBoard(place.folder / "tensorboard")] if config.watch.tensorboard else []
-            stack.enter_context(log.listening(*sinks))
-        else:
-            stack.enter_context(log.silent())
-        stop = stack.enter_context(stopping())
+    with attempt(config, place, lambda: _identity(config, dataset)) as (world, stop):
         if MODELS[config.model.name].counted:
             return _count(config, dataset, place, world)
         plan, pace, spent_s = _decide(config, place, world)
@@ -165,10 +158,10 @@ def pretrain(config: Pretrain) -> Artifact | None:
         run.stop = stop
         run.watchers = _watchers(config, plan, pace, run, tokenizer, tokens["validation"])
         run.horizon.spend(spent_s)
-        _resume(run)
-        with _memory_advice(plan):
+        go_on(run)
+        with advised(f"{_ADVICE} ({plan.micro_rows} rows of {plan.row_tokens} were used.)"):
             train(run)
-        return _publish(config, dataset, place, plan, tokenizer, tokens, run)
+        return _publish(config, dataset, place, tokenizer, tokens, run)
 
 
 def _count(config: Pretrain, dataset: Artifact, place: Workplace, world: "World") -> Artifact | None:
@@ -317,10 +310,6 @@ def _assemble(
 
     from danlu.core.seeds import derive
     from danlu.train.batches import Batches
-    from danlu.train.checkpoint import Checkpoints
-    from danlu.train.guard import Guard
-    from danlu.train.horizon import Horizon
-    from danlu.train.loop import Run
     from danlu.train.parallel import Parallel, compile_blocks, save_activations
 
     torch.set_num_threads(config.threads or _threads(plan))
@@ -342,21 +331,11 @@ def _assemble(
             objective.check(part, plan.row_tokens)
     packer = objective.packer(train_tokens, plan.row_tokens, config.seed)
     by_time = plan.budget.unit == "seconds" and config.steps is None
-    return Run(
-        parallel=parallel, optimiser=optimiser, schedule=schedule, seed=config.seed, max_norm=config.max_norm,
+    return new_run(
+        config, place, parallel, optimiser=optimiser, schedule=schedule, steps=plan.steps,
+        seconds=plan.budget.amount if by_time else None,
         batches=Batches(packer, objective, plan.rows, plan.micro_rows, world.rank, world.size),
-        horizon=Horizon(place.folder / "horizon.json", plan.steps, plan.budget.amount if by_time else None),
-        checkpoints=Checkpoints(place.folder / "checkpoints", world, keep=config.watch.save.keep),  # type: ignore[attr-defined]
-        guard=Guard(config.guard, place.folder / "guard.json", writes=world.first),
-        folder=place.folder,
     )  # fmt: skip
-
-
-def _resume(run: "Run") -> None:
-    saved = run.checkpoints.latest()
-    if saved:
-        run.restore(saved)
-        log.say(f"going on after step {run.step} of {run.steps}")
 
 
 def _threads(plan: "Plan") -> int:
@@ -401,89 +380,23 @@ def _watchers(
 
 
 def _publish(
-    config: Pretrain, dataset: Artifact, place: Workplace, plan: "Plan", tokenizer: "Tokenizer",
-    tokens: "dict[str, TokenSet | None]", run: "Run",
-) -> Artifact | None:  # fmt: skip
-    from danlu.models.weights import save_model
-    from danlu.train.card import write_card
+    config: Pretrain,
+    dataset: Artifact,
+    place: Workplace,
+    tokenizer: "Tokenizer",
+    tokens: "dict[str, TokenSet | None]",
+    run: "Run",
+) -> Artifact | None:
     from danlu.train.parallel import unwrapped
+    from danlu.train.record import metrics, token_ledger
     from danlu.train.report import write as write_report
 
     model = unwrapped(run.parallel)  # every process takes part where the model is sharded
     if not run.world.first:
         return None
-    inputs = [dataset.as_input("dataset")]
-    inputs += [start.as_input(config.init)] if config.init else []
-    inputs += [open_artifact(config.tokenizer).as_input("tokenizer")] if config.tokenizer else []
-    with publish(config.out, kind="model", stage="pretrain", settings=config, inputs=inputs, overwrite=config.overwrite) as draft:
-        save_model(model, draft.path)
-        tokenizer.save(draft.path)
-        draft.ledger, draft.seeds = _ledger(run, tokens), {"seed": config.seed}
-        draft.metrics = _metrics(run, model)
-        draft.licences, draft.sources = start.records(config.init, dataset)
-        draft.wall_s = run.seconds
-        facts = {"family": plan.model["name"], "parameters": draft.metrics["parameters"], "vocab_size": model.config.vocab_size,
-                 "context": model.config.context, "objective": config.objective.name, "unit": run.batches.objective.unit,
-                 "kinds": fitting.kinds(plan.model["name"]), "mask": tokenizer.mask_token,
-                 "own": model.config.hf_type.startswith("danlu_")}  # fmt: skip
-        settings = config.model_dump(mode="json")
-        card = write_card(config.out.name, facts=facts, metrics=draft.metrics, ledger=draft.ledger, settings=settings,
-                          licences=draft.licences, sources=draft.sources)  # fmt: skip
-        files.write_text(draft.path / "README.md", card)
-        write_report(place.folder, draft.path, title=f"Training of {config.out.name}", settings=settings, ledger=draft.ledger,
-                     inputs=inputs)  # fmt: skip
+    ledger, figures = token_ledger(run, tokens), metrics(run, model, ("bits_per_byte", "accuracy"))
+    with finished(config, dataset, model, tokenizer, ledger=ledger, metrics=figures, seconds=run.seconds) as draft:
+        write_report(place.folder, draft.path, title=f"Training of {config.out.name}", settings=config.model_dump(mode="json"),
+                     ledger=ledger, inputs=draft.inputs)  # fmt: skip
     place.finish()
     return draft.result
-
-
-def _ledger(run: "Run", tokens: "dict[str, TokenSet | None]") -> dict[str, Any]:
-    """Where every token went. stored = learnable + one opening token a document; served = trained_on + left_out; where an
-    objective asks for some tokens only, `targets` are those of trained_on that it asked for."""
-    stored, packer, done = tokens["train"], run.batches.packer, run.done
-    assert stored is not None
-    served = done.tokens + done.left_out_tokens
-    ledger: dict[str, Any] = {
-        "tokens": {
-            "documents": len(stored), "stored": stored.tokens, "learnable": packer.pairs_per_epoch, "served": served,
-            "trained_on": done.tokens, "left_out": done.left_out_tokens, "epochs": round(served / packer.pairs_per_epoch, 6),
-        },
-        "train_sources": stored.by_source(),
-    }  # fmt: skip
-    if done.targets != done.tokens:
-        ledger["tokens"]["targets"] = done.targets
-    if (heldout := tokens["validation"]) is not None:
-        ledger["validation_sources"] = heldout.by_source()
-    return ledger
-
-
-def _metrics(run: "Run", model: Any) -> dict[str, Any]:
-    done = run.done
-    metrics = {"parameters": sum(part.numel() for part in model.parameters()), "steps": run.step, "tokens": done.tokens,
-               "seconds": round(run.seconds, 3), "tokens_per_s": done.tokens / max(run.seconds, 1e-9)}  # fmt: skip
-    if done.heldout:
-        metrics["heldout_loss"] = done.heldout["loss"]
-        metrics |= {name: done.heldout[name] for name in ("bits_per_byte", "accuracy") if name in done.heldout}
-    return metrics
-
-
-_ADVICE = (
-    "Fewer --micro_rows take less memory and change nothing else; --recompute trades memory for time; shorter --row_tokens or "
-    "a smaller --model help most."
-)
-
-
-@contextmanager
-def _memory_advice(plan: "Plan") -> Iterator[None]:
-    """Say what helps where memory runs out."""
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(
-            f"{str(error).splitlines()[0]}. {_ADVICE} ({plan.micro_rows} rows of {plan.row_tokens} were used.)"
-        ) from None
-    except RuntimeError as error:
-        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
-            raise
-        raise OutOfMemory(f"memory ran out. {_ADVICE} ({plan.micro_rows} rows of {plan.row_tokens} were used.)") from None

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from danlu.core.artifact import Draft
 from danlu.core.units import count, duration, size
 
 
@@ -14,8 +15,7 @@ def write_card(
     """README.md of a model folder, with the front matter that model hubs read."""
     masked, answers = (kind in facts.get("kinds", ()) for kind in ("MaskedLM", "Seq2SeqLM"))
     task = "fill-mask" if masked else "text2text-generation" if answers else "text-generation"
-    library = "danlu" if facts.get("own") else "transformers"
-    lines = ["---", f"library_name: {library}", f"pipeline_tag: {task}", "tags: [danlu]", "---", "", f"# {name}", ""]
+    lines = _opening(name, "danlu" if facts.get("own") else "transformers", task)
     lines += [
         f"A {facts['family']} language model with {count(facts['parameters'])} parameters and a vocabulary of "
         f"{facts['vocab_size']:,}, trained from scratch with Danlu. Context: {facts['context']:,} tokens."
@@ -31,7 +31,7 @@ def write_card(
     lines += ["", "## Use", "", "```", f"danlu generate {name} '{opening}'{between}", "```", ""]
     loads = "Only Danlu has this family." if facts.get("own") else "`transformers` and other tools load this folder as it is."
     lines += [f"It {does}; it was not taught to follow instructions. {loads}"]
-    lines += ["", "## Measured", "", "| what | value |", "|---|---|", *(_row(key, value) for key, value in metrics.items())]
+    lines += ["", *_measured(metrics)]
     if (unit := facts.get("unit", "token")) != "token":
         lines += ["", f"Losses are nats per {unit}; they are no bits per byte of the text."]
     lines += ["", "## Trained on", "", "| source | documents | bytes | tokens |", "|---|---:|---:|---:|"]
@@ -46,12 +46,60 @@ def write_card(
         "",
         "The model can repeat what it read. Nothing was done to remove private or offensive text beyond the data set's filters.",
     ]
-    lines += ["", "## Settings", "", "```json", json.dumps(settings, ensure_ascii=False, indent=1, default=str), "```", ""]
+    lines += ["", *_settings(settings)]
     lines += ["`lineage.json` leads from this folder back to the raw files; `report.html` shows how the training went."]
     return "\n".join(lines) + "\n"
 
 
+_TASKS = {
+    "classify": ("text-classification", '.classify(["a text"])'), "regress": ("text-classification", '.classify(["a text"])'),
+    "tag": ("token-classification", '.tag("a text")'),
+    "extract": ("question-answering", '.answer("a question", "a text that answers it")'),
+    "embed": ("sentence-similarity", '.embed(["a text"])'),
+}  # fmt: skip
+"""What hubs call the task of a head, and how it is asked."""
+
+
+def write_task_card(name: str, model: Any, draft: Draft, settings: Mapping[str, Any]) -> str:
+    """README.md of the folder of a model with a head."""
+    head = model.config.head
+    task, use = _TASKS[head.task]
+    lines = _opening(name, "transformers", task)
+    lines += [f"A {model.config.name} model with {count(draft.metrics['parameters'])} parameters and a head for `{head.task}`, "
+              f"fine-tuned with Danlu.", ""]  # fmt: skip
+    if head.labels:
+        lines += [f"Labels: {', '.join(head.labels[:100])}{' and more' if len(head.labels) > 100 else ''}.", ""]
+    if head.task == "regress":
+        lines += [f"The score counts deviations: number = {head.mean:g} + {head.deviation:g} x score.", ""]
+    lines += ["## Use", "", "```python", "import danlu", "", f'danlu.load("{name}"){use}', "```", ""]
+    lines += ["`transformers` opens the folder where it has a class for this family and task. Danlu puts the first special "
+              "token before each text (an encoder's closing one behind it too); give transformers the same.", ""]  # fmt: skip
+    lines += _measured(draft.metrics)
+    lines += ["", f"Licences of the text: {', '.join(draft.licences) or 'not recorded'}.",
+              f"Sources: {', '.join(draft.sources) or 'not recorded'}.", "", *_settings(settings)]  # fmt: skip
+    lines += [
+        "`lineage.json` leads to the body and the samples; `report.html` shows how the training went and what it gets wrong."
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _opening(name: str, library: str, task: str) -> list[str]:
+    """Front matter and title."""
+    return ["---", f"library_name: {library}", f"pipeline_tag: {task}", "tags: [danlu]", "---", "", f"# {name}", ""]
+
+
+def _measured(metrics: Mapping[str, Any]) -> list[str]:
+    return ["## Measured", "", "| what | value |", "|---|---|", *(_row(key, value) for key, value in metrics.items())]
+
+
+def _settings(settings: Mapping[str, Any]) -> list[str]:
+    return ["## Settings", "", "```json", json.dumps(settings, ensure_ascii=False, indent=1, default=str), "```", ""]
+
+
 def _row(key: str, value: Any) -> str:
-    words = {"seconds": lambda: duration(value), "tokens_per_s": lambda: f"{value:,.0f}"}
-    shown = words[key]() if key in words else f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
+    if isinstance(value, Mapping):
+        shown = f"{value['value']:.4f} (95 %: {value['low']:.4f} to {value['high']:.4f})"
+    else:
+        words = {"seconds": duration, "tokens_per_s": lambda rate: f"{rate:,.0f}"}
+        shown = words[key](value) if key in words else f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
     return f"| {key.replace('_', ' ')} | {shown} |"

@@ -6,7 +6,7 @@ Curves, samples over time, token ledger, what the guard did, settings, machine, 
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,13 @@ Events = list[dict[str, Any]]
 
 def write(
     run: Path, folder: Path, *, title: str = "Training run", settings: Mapping[str, Any] | None = None,
-    ledger: Mapping[str, Any] | None = None, inputs: Sequence[Input] = (),
+    ledger: Mapping[str, Any] | None = None, inputs: Sequence[Input] = (), metrics: Mapping[str, Any] | None = None,
+    parts: Callable[[Page], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write `report.html` and `report.json` into `folder` from the events of a run folder; returns the figures."""
+    """Write `report.html` and `report.json` into `folder` from the events of a run folder; returns the figures.
+
+    metrics: what was measured after the last step, for report.json; parts: writes what it means behind the curves.
+    """
     events = by_kind(run)
     figures = headline(events)
     page = Page(title, f"{run.name}: {len(events['step'])} logged steps")
@@ -32,9 +36,11 @@ def write(
     add_curves(page, events)
     add_experts(page, events.get("experts", []))
     add_samples(page, events["sample"])
+    if parts:
+        parts(page)
     _add_guard(page, events["guard"])
     if ledger:
-        page.heading("Token ledger")
+        page.heading("Token ledger" if "tokens" in ledger else "Sample ledger")
         add_ledger(page, ledger)
     if inputs:
         page.heading("Made from")
@@ -43,7 +49,8 @@ def write(
     if settings:
         page.fold("All settings", json.dumps(settings, ensure_ascii=False, indent=2, default=str))
     page.fold("Machine", json.dumps(describe(), ensure_ascii=False, indent=2))
-    write_report(folder, page, {**figures, "settings": settings or {}, "ledger": ledger or {}, "machine": describe()})
+    measured = {"metrics": metrics} if metrics else {}
+    write_report(folder, page, {**figures, **measured, "settings": settings or {}, "ledger": ledger or {}, "machine": describe()})
     return figures
 
 

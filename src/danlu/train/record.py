@@ -1,0 +1,51 @@
+"""What a run leaves for the record: its figures, and where every token or every sample went."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from danlu.data.tokens import TokenSet
+from danlu.train.loop import Run
+from danlu.train.samples import Samples
+
+
+def metrics(run: Run, model: Any, heldout: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Headline figures of the run. heldout: what beside the held-out loss is told, where it was measured."""
+    done = run.done
+    found = {"parameters": sum(part.numel() for part in model.parameters()), "steps": run.step, "tokens": done.tokens,
+             "seconds": round(run.seconds, 3), "tokens_per_s": done.tokens / max(run.seconds, 1e-9)}  # fmt: skip
+    if done.heldout:
+        found["heldout_loss"] = done.heldout["loss"]
+        found |= {name: done.heldout[name] for name in heldout if name in done.heldout}
+    return found
+
+
+def token_ledger(run: Run, tokens: Mapping[str, TokenSet | None]) -> dict[str, Any]:
+    """Where every token went. stored = learnable + one opening token a document; served = trained_on + left_out; where an
+    objective asks for some tokens only, `targets` are those of trained_on that it asked for."""
+    stored, packer, done = tokens["train"], run.batches.packer, run.done
+    assert stored is not None
+    served = done.tokens + done.left_out_tokens
+    ledger: dict[str, Any] = {
+        "tokens": {
+            "documents": len(stored), "stored": stored.tokens, "learnable": packer.pairs_per_epoch, "served": served,
+            "trained_on": done.tokens, "left_out": done.left_out_tokens, "epochs": round(served / packer.pairs_per_epoch, 6),
+        },
+        "train_sources": stored.by_source(),
+    }  # fmt: skip
+    if done.targets != done.tokens:
+        ledger["tokens"]["targets"] = done.targets
+    if (heldout := tokens["validation"]) is not None:
+        ledger["validation_sources"] = heldout.by_source()
+    return ledger
+
+
+def sample_ledger(run: Run, samples: Mapping[str, Samples]) -> dict[str, Any]:
+    """Where every sample went: samples = dropped + those with parts; parts = samples that were trained on, an epoch."""
+    made: Any = run.batches
+    left_out = run.done.left_out_steps
+    served = (run.step - left_out) * made.size_of_step
+    return {
+        **{split: dict(part.ledger) for split, part in samples.items()},
+        "training": {"served": served, "epochs": round(served / len(samples["train"]), 6), "tokens": run.done.tokens,
+                     "left_out_steps": left_out},
+    }  # fmt: skip

@@ -63,11 +63,12 @@ def test_family_sizes_tokenizer_and_context_come_from_the_folder(folder, tmp_pat
     assert moved, "and yet it learns"
 
 
-def test_the_lineage_names_where_it_began(folder, tmp_path):
+def test_lineage_and_card_name_where_it_began(folder, tmp_path):
     made = go_on(folder, tmp_path / "on")
     inputs = {one.role: one.id for one in made.lineage.inputs}
     assert inputs["init"] == open_artifact(folder / "base").id and inputs["dataset"] == open_artifact(folder / "data").id
     assert made.lineage.licences == ("CC0-1.0",)
+    assert "trained further from `base`" in (made.path / "README.md").read_text()
 
 
 def test_a_folder_of_another_tool_will_do(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from danlu.core.artifact import Draft
@@ -16,9 +17,10 @@ def write_card(
     masked, answers = (kind in facts.get("kinds", ()) for kind in ("MaskedLM", "Seq2SeqLM"))
     task = "fill-mask" if masked else "text2text-generation" if answers else "text-generation"
     lines = _opening(name, "danlu" if facts.get("own") else "transformers", task)
+    begun = f"trained further from `{Path(settings['init']).name}`" if settings.get("init") else "trained from scratch"
     lines += [
         f"A {facts['family']} language model with {count(facts['parameters'])} parameters and a vocabulary of "
-        f"{facts['vocab_size']:,}, trained from scratch with Danlu. Context: {facts['context']:,} tokens."
+        f"{facts['vocab_size']:,}, {begun} with Danlu. Context: {facts['context']:,} tokens."
     ]
     opening = {
         "masked": f"Once upon a {facts.get('mask')}, there was a king.",

@@ -185,6 +185,20 @@ def _decoding(record: dict[str, Any]) -> Iterator[Line]:
                    first=False)  # fmt: skip
 
 
+@reads("objectives")
+def _objectives(record: dict[str, Any]) -> Iterator[Line]:
+    for cell in record["figures"]:
+        case = f"{cell['language']}, {cell['side']}, {record['settings']['budget']}"
+        for found in cell.get("held_out") or ():
+            kind = "bits_per_byte" if "bits_per_byte" in found else "pseudo_bits_per_byte"
+            words = {"bits_per_byte": "bits per byte", "pseudo_bits_per_byte": "pseudo bits per byte"}[kind]
+            yield Line(f"{words}, {case}", f"{'伪' * kind.startswith('pseudo')}每字节比特数，{case}", found["model"],
+                       f"{found[kind]:.3f}", first=False)  # fmt: skip
+        if not cell.get("held_out"):
+            loss = cell["trained"]["heldout_loss"]
+            yield Line(f"nats a target, {case}", f"每个目标的奈特数，{case}", "", f"{loss:.3f}", first=False)
+
+
 @reads("needle")
 def _needle(record: dict[str, Any]) -> Iterator[Line]:
     context, factor = record["settings"]["context"], record["settings"]["factor"]

@@ -29,6 +29,10 @@ def test_attention_families_read_prefixes():
     assert {"bloom", "gpt2", "gpt_neox", "llama", "mistral", "phi3", "qwen2", "qwen3"} <= set(FAMILIES)
 
 
+def test_families_say_whether_they_read_prefixes():
+    assert [name for name in MODELS.names() if issubclass(MODELS[name], CausalLM) and not MODELS[name].one_way] == FAMILIES
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_prefix_sees_itself_whole_and_not_what_follows(family):
     model, ids = ours(family, {}), tokens(2, LENGTH)

@@ -75,6 +75,8 @@ class Trunk(nn.Module):
 class Bamba(Decoder):
     """Loads and writes BambaForCausalLM folders."""
 
+    one_way = True
+
     class Config(DecoderConfig):
         hf_type: ClassVar[str] = "bamba"
         hf_class: ClassVar[str] = "BambaForCausalLM"

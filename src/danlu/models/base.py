@@ -157,6 +157,9 @@ class LanguageModel(nn.Module):
 class CausalLM(LanguageModel):
     """Reads from left to right: each token knows those before it, and a memory makes the next one cheap."""
 
+    one_way: ClassVar[bool] = False
+    """Whether nothing of a text can be seen both ways: what scans or counts has no prefix to read."""
+
     @abstractmethod
     def hidden(
         self,

@@ -26,6 +26,8 @@ from danlu.nn.state import RecurrentState, State
 class LSTM(CausalLM):
     """Saved in Danlu's own folder format, `model_type` danlu_lstm; the layers' tensors are named as nn.LSTM names them."""
 
+    one_way = True
+
     class Config(RecurrentConfig):
         hf_type: ClassVar[str] = "danlu_lstm"
         hf_class: ClassVar[str] = "DanluLSTM"

@@ -56,6 +56,7 @@ class NGram(CausalLM):
     """
 
     counted = True
+    one_way = True
 
     class Config(ModelConfig):
         hf_type: ClassVar[str] = "danlu_ngram"

@@ -25,6 +25,8 @@ class RecurrentConfig(ModelConfig):
 class RecurrentLM(CausalLM):
     """Decodes in constant memory; a document of a packed row begins with an empty memory. No gradient flows through a memory."""
 
+    one_way = True
+
     def hidden(
         self,
         ids_BT: Tensor,

@@ -75,6 +75,8 @@ class Objective(ABC):
     """The kind of model it trains: CausalLM, MaskedLM or Seq2SeqLM (models/base.py)."""
     family: ClassVar[str]
     """The family that is trained when none is named."""
+    both_ways: ClassVar[bool] = False
+    """Whether part of a text is read both ways, by a model that else reads from left to right."""
     special_tokens: ClassVar[tuple[str, ...]] = ()
     """Tokens that the tokenizer needs beside its usual ones."""
     unit: ClassVar[str] = "token"

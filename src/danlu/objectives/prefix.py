@@ -24,6 +24,7 @@ class Prefix(Objective):
 
     kind = "CausalLM"
     family = "qwen3"
+    both_ways = True
     of_text = False
 
     class Config(Named):

@@ -144,6 +144,8 @@ def pretrain(config: Pretrain) -> Artifact | None:
     check_out(config.out, config.overwrite)
     fitting.check_kind(config.objective.name, config.model.name)
     start.check(config)
+    if config.brought:
+        fitting.check_tokenizer(config.objective.name, config.brought, config.vocab_size)
     dataset = open_artifact(config.dataset, "dataset")
     fitting.check_fields(config.objective.name, config.dataset)
     place = Workplace(work_folder(config.out))
@@ -248,19 +250,12 @@ def _between(bytes_per_token: dict[int, float], vocab_size: int) -> float:
 
 def _tokenizer(config: Pretrain, place: Workplace, vocab_size: int | str, world: "World") -> "Tokenizer":
     """The tokenizer given, or one trained here with such a vocabulary."""
-    from danlu.tokenizer.definition import DEFAULT_SPECIAL_TOKENS, MASK
+    from danlu.tokenizer.definition import DEFAULT_SPECIAL_TOKENS
     from danlu.tokenizer.tokenizer import Tokenizer
 
     special = OBJECTIVES[config.objective.name].special_tokens
     if config.brought:
-        given = Tokenizer.open(config.brought)
-        has = {*given.special_tokens, *([MASK] if given.mask_id is not None else [])}  # others name their mask token otherwise
-        if lacking := [token for token in special if token not in has]:
-            raise TokenizerMismatch(
-                f"--objective.name {config.objective.name} needs the special token(s) {', '.join(lacking)}, and "
-                f"{config.brought} lacks them. Train one with `danlu tokenizer` and --special_tokens, or leave it out."
-            )
-        return given
+        return Tokenizer.open(config.brought)
     folder = place.folder / "tokenizer"
     if config.vocab_size is None and isinstance(vocab_size, int):
         vocab_size += len(special)  # what the budget chose is for text

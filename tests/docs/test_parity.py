@@ -13,8 +13,8 @@ FIGURES = parity.json.loads(parity.FIGURES.read_text(encoding="utf-8"))
 
 def test_every_family_and_every_case_was_measured():
     assert set(FIGURES["cases"]) == set(MODELS.names()) - OWN
-    assert sorted(repr((family, changes)) for family, changes in CASES) == sorted(
-        repr((family, case["changes"])) for family, cases in FIGURES["cases"].items() for case in cases
+    assert sorted(parity.json.dumps([family, changes]) for family, changes in CASES) == sorted(
+        parity.json.dumps([family, case["changes"]]) for family, cases in FIGURES["cases"].items() for case in cases
     ), "run: python tools/parity.py"
 
 

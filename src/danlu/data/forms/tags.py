@@ -45,7 +45,7 @@ def pieces(words: Sequence[str]) -> list[str]:
     Where every word is a single character the text was cut into characters, and no blank is added.
 
     >>> pieces(["Ada", "met", "丹", "炉", "."]), pieces(["1", "9", "年"])
-    (['Ada', ' met', '丹', '炉', ' .'], ['1', '9', '年'])
+    (['Ada', ' met', '丹', '炉', '.'], ['1', '9', '年'])
     """
     if all(len(word) == 1 for word in words):
         return list(words)

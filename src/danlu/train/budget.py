@@ -73,7 +73,8 @@ def choose(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed | None = Non
     else:
         found = list(candidates(budget, corpus, pace, fixed, spent_s))
     if fixed.steps and found:
-        found = _affordable(found, budget, spent_s)
+        shapes = _worthwhile(fixed.steps * (fixed.rows or 16) * (fixed.row_tokens or 128), corpus, pace, fixed)
+        found = _affordable([one for one in found if one.shape in shapes] or found, budget, spent_s)
     if not found:
         raise BadSettings(
             f"no model fits: with {budget}, {size(pace.memory_bytes)} of memory and the sizes given, not even {_FEWEST_STEPS} "
@@ -125,21 +126,27 @@ def charged(budget: Budget, spent_s: float) -> float:
 
 
 def _of_tokens(tokens: float, corpus: Corpus, pace: Pace, fixed: Fixed) -> list[Candidate]:
+    """Plans for a number of tokens, of the shapes that are worth it."""
+    exact, allowed = list(candidates(Budget(tokens, "tokens"), corpus, pace, fixed)), _worthwhile(tokens, corpus, pace, fixed)
+    return [one for one in exact if one.shape in allowed] or exact
+
+
+def _worthwhile(tokens: float, corpus: Corpus, pace: Pace, fixed: Fixed) -> set[Shape]:
     """More weights always help a given number of tokens, so a price is needed: the time whose best plan reads as many.
 
     Halving between a second and a year finds it, with one row length; models that this time cannot train on so many tokens
     are too dear.
     """
-    coarse = fixed.model_copy(update={"row_tokens": fixed.row_tokens or 128, "rows": fixed.rows or max(16, fixed.processes)})
+    coarse = fixed.model_copy(
+        update={"steps": None, "row_tokens": fixed.row_tokens or 128, "rows": fixed.rows or max(16, fixed.processes)}
+    )
     low, high = 1.0, 3e7
     for _ in range(10):
         middle = (low * high) ** 0.5
         found = candidates(Budget(middle, "seconds"), corpus, pace, coarse)
         best = min(found, key=lambda one: one.bits_per_byte, default=None)
         low, high = (middle, high) if best is None or best.tokens < tokens else (low, middle)
-    allowed = {one.shape for one in candidates(Budget(high, "seconds"), corpus, pace, coarse) if one.tokens >= tokens}
-    exact = list(candidates(Budget(tokens, "tokens"), corpus, pace, fixed))
-    return [one for one in exact if one.shape in allowed] or exact
+    return {one.shape for one in candidates(Budget(high, "seconds"), corpus, pace, coarse) if one.tokens >= tokens}
 
 
 def _shapes(corpus: Corpus, fixed: Fixed) -> Iterator[Shape]:

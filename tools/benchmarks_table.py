@@ -199,6 +199,16 @@ def _objectives(record: dict[str, Any]) -> Iterator[Line]:
             yield Line(f"nats a target, {case}", f"每个目标的奈特数，{case}", "", f"{loss:.3f}", first=False)
 
 
+@reads("family_speed")
+def _families(record: dict[str, Any]) -> Iterator[Line]:
+    for family, found in record["figures"].items():
+        for part, chinese in (("train", "训练步"), ("prefill", "读入提示")):
+            if part in found:
+                ours, theirs = (found[part][f"{side}_s"]["median"] for side in ("danlu", "transformers"))
+                yield Line(f"{part}, seconds, {family}", f"{chinese}，秒，{family}", "transformers", f"{ours:.3g}", f"{theirs:.3g}",
+                           ratio(ours / theirs), first=False)  # fmt: skip
+
+
 @reads("needle")
 def _needle(record: dict[str, Any]) -> Iterator[Line]:
     context, factor = record["settings"]["context"], record["settings"]["factor"]

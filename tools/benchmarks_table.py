@@ -205,8 +205,8 @@ def _families(record: dict[str, Any]) -> Iterator[Line]:
         for part, chinese in (("train", "训练步"), ("prefill", "读入提示")):
             if part in found:
                 ours, theirs = (found[part][f"{side}_s"]["median"] for side in ("danlu", "transformers"))
-                yield Line(f"{part}, seconds, {family}", f"{chinese}，秒，{family}", "transformers", f"{ours:.3g}", f"{theirs:.3g}",
-                           ratio(ours / theirs), first=False)  # fmt: skip
+                names = f"{part}, seconds, {family}", f"{chinese}，秒，{family}"
+                yield Line(*names, "transformers", f"{ours:.3g}", f"{theirs:.3g}", ratio(ours / theirs), first=False)
 
 
 @reads("needle")

@@ -128,5 +128,5 @@ def _nothing_left(ledger: Ledger, reasons: Sequence[str], reader: str) -> str:
         advice = "Give text, or convert these files to text first."
         if any("field" in reason for reason in reasons):
             advice = (f"Name the field or column that holds the text, as in --readers {reader}:text=content "
-                      f"(danlu list readers {reader}).")  # fmt: skip
+                      f"(danlu list readers {reader}); with --form those of a sample, as in --form.text review.")  # fmt: skip
     return "\n  ".join([f"no document is left of {ledger.get('read')[0]} read:", *lines]) + f"\n{advice}"

@@ -250,7 +250,7 @@ def _reasons(plan: Plan, corpus: Corpus, pace: Pace, best: Candidate, found: lis
     )
     rates = ", ".join(f"{name} {value:.3g}" for name, value in plan.optimiser.items() if isinstance(value, float))
     yield f"{plan.optimiser['name']}: {rates}"
-    yield f"{plan.dtype} on {plan.threads} threads: what was fastest here; memory at most {size(plan.memory_bytes)}"
+    yield f"{plan.dtype} on {plan.threads} threads: what was fastest here; memory about {size(plan.memory_bytes)}"
 
 
 def _versus(best: Candidate, found: list[Candidate], what: str, matches: Any) -> str:

@@ -22,6 +22,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=None, help="where to keep the text meanwhile")
     given = parser.parse_args()
+    if given.folder:
+        given.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         place = Path(folder)
         size = _generate(place / "text.jsonl", int(given.gigabytes * 1e9))

@@ -47,3 +47,9 @@ def theirs(family: str, folder: Path):
 
 def tokens(rows: int = 2, length: int = 13, vocab: int = 31, seed: int = 7) -> torch.Tensor:
     return torch.randint(vocab, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def assert_close(found: torch.Tensor, wanted: torch.Tensor, most: float = 1e-4) -> None:
+    """Largest difference below `most` of the largest value; a NaN anywhere fails too."""
+    apart = ((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6)).item()
+    assert apart < most, apart

@@ -10,8 +10,7 @@ from danlu.core.errors import UnsupportedModel
 from danlu.models import MODELS
 from danlu.models.base import MaskedLM
 from danlu.models.weights import load_model, save_model
-from tests.models.reference import cases, ours, theirs, tokens
-from tests.models.test_parity import close
+from tests.models.reference import assert_close, cases, ours, theirs, tokens
 
 CASES = cases(MaskedLM)
 
@@ -35,7 +34,7 @@ def test_logits_loss_and_gradients_equal_transformers_on_the_folder_we_wrote(pai
     ids[ids == mine.config.pad_token_id] = 7  # transformers learns nothing from padding that is read
     targets = targets_of(ids)
     found = reference(ids, labels=targets)
-    close(mine(ids), found.logits)
+    assert_close(mine(ids), found.logits)
     loss = mine.cross_entropy_sum(mine.hidden(ids).flatten(0, 1), targets.flatten()) / (targets != -100).sum()
     torch.testing.assert_close(loss, found.loss, rtol=1e-5, atol=1e-6)
     loss.backward()
@@ -45,7 +44,7 @@ def test_logits_loss_and_gradients_equal_transformers_on_the_folder_we_wrote(pai
         if name.endswith("key.bias"):  # it moves no softmax
             torch.testing.assert_close(parameter.grad, wanted[name].grad, rtol=1e-3, atol=1e-5)
         else:
-            close(parameter.grad, wanted[name].grad)
+            assert_close(parameter.grad, wanted[name].grad)
     assert {name for name, _ in mine.named_parameters()} == set(wanted)
 
 
@@ -55,7 +54,7 @@ def test_a_folder_that_transformers_wrote_loads_here_with_the_same_logits(pair, 
     reference.save_pretrained(folder)
     again = load_model(folder)
     assert type(again) is type(mine)
-    close(again(tokens()), reference(tokens()).logits)
+    assert_close(again(tokens()), reference(tokens()).logits)
 
 
 def test_packed_documents_equal_transformers_on_each_alone(pair):
@@ -63,7 +62,7 @@ def test_packed_documents_equal_transformers_on_each_alone(pair):
     ids, lengths = tokens(1, 17), (5, 2, 10)
     documents = torch.repeat_interleave(torch.tensor([3, 4, 9]), torch.tensor(lengths))[None]
     alone = torch.cat([reference(part).logits for part in ids.split(lengths, dim=1)], dim=1)
-    close(mine(ids, documents_BT=documents), alone)
+    assert_close(mine(ids, documents_BT=documents), alone)
 
 
 def test_filling_as_a_document_of_its_own_equals_an_attention_mask(pair):
@@ -74,7 +73,7 @@ def test_filling_as_a_document_of_its_own_equals_an_attention_mask(pair):
     ids = ids.where(text, pad)
     wanted = reference(ids, attention_mask=text.long()).logits
     found = mine(ids, documents_BT=(~text).int())
-    close(found[text], wanted[text])
+    assert_close(found[text], wanted[text])
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
@@ -84,7 +83,7 @@ def test_segments(family, tmp_path):
     ids = tokens()
     types = (torch.arange(13) // 5).expand(2, -1)
     logits = mine.logits(mine.hidden(ids, types_BT=types))
-    close(logits, theirs(family, tmp_path)(ids, token_type_ids=types).logits)
+    assert_close(logits, theirs(family, tmp_path)(ids, token_type_ids=types).logits)
     assert (logits - mine(ids)).abs().max() > 0.01
 
 
@@ -92,7 +91,7 @@ def test_padding_inside_a_text_takes_no_place_in_roberta(tmp_path):
     mine = ours("roberta", {"pad_token_id": 2})
     save_model(mine, tmp_path)
     ids = torch.tensor([[2, 7, 8, 2, 9, 2, 2, 10]])
-    close(mine(ids), theirs("roberta", tmp_path)(ids).logits)
+    assert_close(mine(ids), theirs("roberta", tmp_path)(ids).logits)
     documents = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1]])
     alone = torch.cat([mine(part) for part in ids.split([3, 5], dim=1)], dim=1)
     torch.testing.assert_close(mine(ids, documents_BT=documents), alone, rtol=1e-4, atol=1e-5)
@@ -127,7 +126,7 @@ def test_googles_first_files_load(tmp_path):
     path.write_text(
         json.dumps({**json.loads(path.read_text()), **chinese, "hidden_dropout_prob": 0.1, "position_embedding_type": "absolute"})
     )
-    close(load_model(tmp_path)(tokens()), full.eval()(tokens()).prediction_logits)
+    assert_close(load_model(tmp_path)(tokens()), full.eval()(tokens()).prediction_logits)
 
 
 def test_modernberts_first_config_means_the_same(tmp_path):
@@ -146,7 +145,7 @@ def test_modernberts_first_config_means_the_same(tmp_path):
     }
     path.write_text(json.dumps({**config, **more}))
     assert torch.equal(load_model(tmp_path)(tokens()), mine(tokens()))
-    close(mine(tokens()), theirs("modernbert", tmp_path)(tokens()).logits)
+    assert_close(mine(tokens()), theirs("modernbert", tmp_path)(tokens()).logits)
 
 
 @pytest.mark.parametrize(

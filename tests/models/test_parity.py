@@ -8,15 +8,9 @@ import torch.nn.functional as F
 
 from danlu.models.base import CausalLM
 from danlu.models.weights import load_model, save_model
-from tests.models.reference import cases, ours, theirs, tokens
+from tests.models.reference import assert_close, cases, ours, theirs, tokens
 
 CASES = cases(CausalLM)
-
-
-def close(found, wanted):
-    """Largest difference below 1e-4 of the largest value."""
-    scale = wanted.abs().max().clamp(min=1e-6)
-    assert (found - wanted).abs().max() / scale < 1e-4, ((found - wanted).abs().max() / scale).item()
 
 
 @pytest.mark.parametrize(("family", "changes"), CASES)
@@ -25,7 +19,7 @@ def test_logits_and_gradients_equal_transformers_on_the_folder_we_wrote(family, 
     save_model(mine, tmp_path)
     reference = theirs(family, tmp_path)
     ids = tokens()
-    close(mine(ids), reference(ids).logits)
+    assert_close(mine(ids), reference(ids).logits)
 
     targets = ids.roll(-1, 1)
     targets[:, -1] = -100
@@ -35,7 +29,7 @@ def test_logits_and_gradients_equal_transformers_on_the_folder_we_wrote(family, 
     wanted = {mine.name_here(name): parameter for name, parameter in reference.named_parameters()}
     for name, parameter in mine.named_parameters():
         if not (name.endswith("k_proj.bias") or wanted[name].grad.abs().max() < 1e-6):  # a key bias moves no softmax but by rope
-            close(parameter.grad, wanted[name].grad)
+            assert_close(parameter.grad, wanted[name].grad)
         else:
             torch.testing.assert_close(parameter.grad, wanted[name].grad, rtol=1e-3, atol=1e-4)
     assert {name for name, _ in mine.named_parameters()} == set(wanted)
@@ -51,7 +45,7 @@ def test_a_folder_that_transformers_wrote_loads_here_with_the_same_logits(family
     config = json.loads((second / "config.json").read_text())
     assert "transformers_version" in config
     mine = load_model(second)
-    close(mine(tokens()), reference(tokens()).logits)
+    assert_close(mine(tokens()), reference(tokens()).logits)
 
 
 @pytest.mark.parametrize(("family", "changes"), CASES)
@@ -62,4 +56,4 @@ def test_packed_documents_equal_transformers_on_each_alone(family, changes, tmp_
     ids, lengths = tokens(1, 17), (5, 2, 10)
     documents = torch.repeat_interleave(torch.tensor([3, 4, 9]), torch.tensor(lengths))[None]
     alone = torch.cat([reference(part).logits for part in ids.split(lengths, dim=1)], dim=1)
-    close(mine(ids, documents_BT=documents), alone)
+    assert_close(mine(ids, documents_BT=documents), alone)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from danlu.models.weights import load_model, save_model
-from tests.models.reference import ours, tokens
+from tests.models.reference import assert_close, ours, tokens
 
 reference = pytest.importorskip("rwkv7_hf", reason="pip install 'danlu[test]'")
 
@@ -24,24 +24,19 @@ def theirs(folder):
     return model.eval()
 
 
-def close(found, wanted):
-    scale = wanted.abs().max().clamp(min=1e-6)
-    assert (found - wanted).abs().max() / scale < 1e-4, ((found - wanted).abs().max() / scale).item()
-
-
 @pytest.mark.parametrize("changes", CHANGES)
 def test_logits_and_gradients_equal_the_reference_on_the_folder_we_wrote(changes, tmp_path):
     mine = ours("rwkv7", changes)
     save_model(mine, tmp_path)
     other, ids = theirs(tmp_path), tokens()
-    close(mine(ids), other(ids).logits)
+    assert_close(mine(ids), other(ids).logits)
     targets = ids.roll(-1, 1)
     mine.cross_entropy_sum(mine.hidden(ids).flatten(0, 1), targets.flatten()).backward()
     F.cross_entropy(other(ids, use_cache=False).logits.flatten(0, 1), targets.flatten(), reduction="sum").backward()
     wanted = dict(other.named_parameters())
     assert {name for name, _ in mine.named_parameters()} == set(wanted)
     for name, parameter in mine.named_parameters():
-        close(parameter.grad, wanted[name].grad)
+        assert_close(parameter.grad, wanted[name].grad)
 
 
 @pytest.mark.parametrize("changes", CHANGES)
@@ -52,7 +47,7 @@ def test_a_folder_that_the_reference_wrote_loads_here_with_the_same_logits(chang
     other = theirs(first)
     other.save_pretrained(second)
     assert "transformers_version" in json.loads((second / "config.json").read_text())
-    close(load_model(second)(tokens()), other(tokens()).logits)
+    assert_close(load_model(second)(tokens()), other(tokens()).logits)
 
 
 @pytest.mark.parametrize("changes", CHANGES)
@@ -62,4 +57,4 @@ def test_packed_documents_equal_the_reference_on_each_alone(changes, tmp_path):
     other, ids, lengths = theirs(tmp_path), tokens(1, 17), (5, 2, 10)
     documents = torch.repeat_interleave(torch.tensor([3, 4, 9]), torch.tensor(lengths))[None]
     alone = torch.cat([other(part).logits for part in ids.split(lengths, dim=1)], dim=1)
-    close(mine(ids, documents_BT=documents), alone)
+    assert_close(mine(ids, documents_BT=documents), alone)

@@ -10,16 +10,10 @@ from danlu.core.errors import UnsupportedModel
 from danlu.models import MODELS
 from danlu.models.base import Seq2SeqLM
 from danlu.models.weights import load_model, save_model
-from tests.models.reference import cases, ours, theirs, tokens
+from tests.models.reference import assert_close, cases, ours, theirs, tokens
 
 CASES = cases(Seq2SeqLM)
 SOURCE, WRITTEN, TARGETS = tokens(2, 11, seed=3), tokens(2, 7, seed=4), tokens(2, 7, seed=5)
-
-
-def close(found, wanted, most=1e-4):
-    """Largest difference below `most` of the largest value."""
-    scale = wanted.abs().max().clamp(min=1e-6)
-    assert (found - wanted).abs().max() / scale < most, ((found - wanted).abs().max() / scale).item()
 
 
 @pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{len(str(case[1]))}")
@@ -37,7 +31,7 @@ def test_logits_loss_and_gradients(pair):
     targets = TARGETS.clone()
     targets[0, 3:5] = -100
     wanted = reference(input_ids=SOURCE, decoder_input_ids=WRITTEN, labels=targets)
-    close(mine(WRITTEN, source_BS=SOURCE), wanted.logits)
+    assert_close(mine(WRITTEN, source_BS=SOURCE), wanted.logits)
     loss = mine.cross_entropy_sum(mine.hidden(WRITTEN, source_BSD=mine.encode(SOURCE)).flatten(0, 1), targets.flatten())
     torch.testing.assert_close(loss / (targets != -100).sum(), wanted.loss, rtol=1e-5, atol=0)
     (loss / (targets != -100).sum()).backward()
@@ -50,7 +44,7 @@ def test_logits_loss_and_gradients(pair):
         if name.endswith("k_proj.bias"):  # a bias of keys moves no softmax: what is there is rounding
             assert max(parameter.grad.abs().max(), grad.abs().max()) < 1e-6
         else:
-            close(parameter.grad, grad)
+            assert_close(parameter.grad, grad)
 
 
 def test_filling_behind_short_sources_and_answers(pair):
@@ -62,7 +56,7 @@ def test_filling_behind_short_sources_and_answers(pair):
         input_ids=SOURCE, attention_mask=(read == 0).long(), decoder_input_ids=WRITTEN, decoder_attention_mask=(write == 0).long()
     ).logits
     found = mine(WRITTEN, source_BS=SOURCE, documents_BT=write, source_documents_BS=read)
-    close(found[write == 0], wanted[write == 0])
+    assert_close(found[write == 0], wanted[write == 0])
 
 
 def test_packed_pairs(pair):
@@ -73,7 +67,7 @@ def test_packed_pairs(pair):
         for number in range(3)
     ]
     found = mine(WRITTEN[:1], source_BS=SOURCE[:1], documents_BT=write, source_documents_BS=read)
-    close(found, torch.cat(alone, 1))
+    assert_close(found, torch.cat(alone, 1))
 
 
 def test_cached_decoding(pair):
@@ -83,14 +77,14 @@ def test_cached_decoding(pair):
     for token in WRITTEN.split(1, dim=1):
         wanted = reference(encoder_outputs=outputs, decoder_input_ids=token, past_key_values=cache, use_cache=True)
         cache = wanted.past_key_values
-        close(mine.logits(mine.hidden(token, source_BSD=encoded, state=state)), wanted.logits)
+        assert_close(mine.logits(mine.hidden(token, source_BSD=encoded, state=state)), wanted.logits)
 
 
 def test_a_folder_that_transformers_wrote_loads_here(pair, tmp_path):
     mine, reference = pair
     reference.save_pretrained(tmp_path / "theirs")
     assert "transformers_version" in json.loads((tmp_path / "theirs" / "config.json").read_text())
-    close(load_model(tmp_path / "theirs")(WRITTEN, source_BS=SOURCE), mine(WRITTEN, source_BS=SOURCE))
+    assert_close(load_model(tmp_path / "theirs")(WRITTEN, source_BS=SOURCE), mine(WRITTEN, source_BS=SOURCE))
 
 
 def test_longer_than_all_distances_that_t5_tells_apart(tmp_path):
@@ -98,7 +92,7 @@ def test_longer_than_all_distances_that_t5_tells_apart(tmp_path):
     save_model(mine, tmp_path)
     source, written = tokens(1, 150, seed=3), tokens(1, 90, seed=4)
     wanted = theirs("t5", tmp_path)(input_ids=source, decoder_input_ids=written).logits
-    close(mine(written, source_BS=source), wanted)
+    assert_close(mine(written, source_BS=source), wanted)
 
 
 @pytest.mark.parametrize("family", ["t5", "bart", "marian"])

@@ -32,7 +32,7 @@ def made(*shape, seed=0, dtype=torch.float32):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype).requires_grad_()
 
 
-def agree(fast, plain, inputs, dtype=torch.float32):
+def assert_agree(fast, plain, inputs, dtype=torch.float32):
     """Same values and same gradients of a loss that weighs every output differently."""
     results = []
     for function in (fast, plain):
@@ -48,7 +48,7 @@ def agree(fast, plain, inputs, dtype=torch.float32):
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("width", [1, 7, 16, 67])
 def test_rms_norm(width, dtype):
-    agree(
+    assert_agree(
         lambda x, w: rms_norm(x, w, 1e-3, dtype),
         lambda x, w: rms_norm_plain(x, w, 1e-3, dtype),
         [made(2, 5, width), made(width, seed=1)],
@@ -64,7 +64,7 @@ def test_norm_rotate(half, normed, shared, dtype):
     places = torch.arange(5) if shared else torch.tensor([[0, 1, 2, 0, 1], [3, 4, 5, 6, 7]])
     rope = turns(places, 2 * half, 100.0)
     inputs = [made(2, 5, 3, 2 * half, dtype=dtype), *([made(2 * half, seed=1)] if normed else [])]
-    agree(
+    assert_agree(
         lambda x, w=None: norm_rotate(x, w, 1e-3, *rope),
         lambda x, w=None: norm_rotate_plain(x, w, 1e-3, *rope),
         inputs, dtype,
@@ -78,7 +78,7 @@ def parts(module, norm, dtype):
         parameter.data = made(*parameter.shape, seed=index + 1).detach()
 
 
-def agree_with_weights(fast, plain, module, norm, dtype):
+def assert_agree_with_weights(fast, plain, module, norm, dtype):
     results = []
     for function in (fast, plain):
         x = made(2, 5, 7)
@@ -96,7 +96,7 @@ def agree_with_weights(fast, plain, module, norm, dtype):
 def test_swiglu(dtype, kind):
     module, norm = kind(7, 11), RMSNorm(7, 1e-3)
     parts(module, norm, dtype)
-    agree_with_weights(lambda x: module(x, norm), lambda x: module.plain(x, norm), module, norm, dtype)
+    assert_agree_with_weights(lambda x: module(x, norm), lambda x: module.plain(x, norm), module, norm, dtype)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -108,7 +108,7 @@ def test_project(outputs, dtype):
     def joined(function):
         return lambda x: torch.cat(function(x, norm, *layers), dim=-1)
 
-    agree_with_weights(joined(project), joined(project_plain), layers, norm, dtype)
+    assert_agree_with_weights(joined(project), joined(project_plain), layers, norm, dtype)
 
 
 def eye():
@@ -138,7 +138,7 @@ def test_not_a_number_is_not_hidden():
 @pytest.mark.parametrize("vocab", [2, 65, 1000])
 def test_cross_entropy(vocab, cap):
     targets = torch.randint(vocab, (13,), generator=torch.Generator().manual_seed(0))
-    agree(
+    assert_agree(
         lambda h, w: linear_cross_entropy_sum(h, w, targets, chunk=5, cap=cap),
         lambda h, w: linear_cross_entropy_sum_plain(h, w, targets, cap=cap),
         [made(13, 6), made(vocab, 6, seed=1)],

@@ -181,9 +181,17 @@ class CausalLM(LanguageModel):
         """Logits of the token after each, (B, T, V)."""
         return self.logits(self.hidden(ids_BT, documents_BT=documents_BT, state=state))
 
-    @abstractmethod
     def new_state(self, batch: int, capacity: int) -> State:
-        """An empty memory for `batch` rows with room for `capacity` tokens each; it grows when they are exceeded."""
+        """An empty memory for `batch` rows with room for `capacity` tokens each; it grows when they are exceeded.
+
+        Here for families each of whose heads has keys of its own; others say what they keep.
+        """
+        config = self.config
+        heads = getattr(config, config.sizes["heads"])
+        return State.full(
+            config.depth, batch, heads, config.width // heads,
+            capacity=capacity, dtype=self.activation_dtype, device=self.device,
+        )  # fmt: skip
 
 
 class MaskedLM(LanguageModel):

@@ -159,13 +159,6 @@ class Bloom(CausalLM):
         bare = name.startswith(("word_embeddings.", "word_embeddings_layernorm.", "h.", "ln_f."))
         return super().name_here(f"transformer.{name}" if bare else name)
 
-    def new_state(self, batch: int, capacity: int) -> State:
-        config = self.config
-        return State.full(
-            config.n_layer, batch, config.n_head, config.hidden_size // config.n_head,
-            capacity=capacity, dtype=self.activation_dtype, device=self.embedding.device,
-        )  # fmt: skip
-
     @classmethod
     def tiny(cls, **changes: Any) -> Self:
         sizes = {

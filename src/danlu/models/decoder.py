@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, ValidationError, model_validator
-from torch import Tensor, arange, nn
+from torch import Tensor, nn
 
 from danlu.models.base import CausalLM
 from danlu.models.config import ModelConfig
 from danlu.nn.linear import Embedding, Linear
-from danlu.nn.mask import Sight, lengths, positions
+from danlu.nn.mask import Sight, lengths
 from danlu.nn.mlp import SwiGLU
 from danlu.nn.norm import RMSNorm
 from danlu.nn.rope import turns_by
@@ -255,14 +255,7 @@ class Decoder(CausalLM):
             if sight.mixed_rows is not None:
                 length = lengths(sight.documents_BT)  # type: ignore[arg-type]
         found = scaled(scaling, config.rotary_width, config.rope_theta, config.max_position_embeddings, length)
-        return turns_by(self.places(sight, ids_BT), *found)
-
-    @staticmethod
-    def places(sight: Sight, ids_BT: Tensor) -> Tensor:
-        """Each token's place in its document, (T,), or (B, T) where rows differ."""
-        if sight.mixed_rows is None:
-            return arange(sight.start, sight.start + sight.tokens, device=ids_BT.device)
-        return positions(sight.documents_BT)  # type: ignore[arg-type]  # mixed rows have documents
+        return turns_by(sight.at(ids_BT.device), *found)
 
     @property
     def embedding(self) -> nn.Parameter:

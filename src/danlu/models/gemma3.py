@@ -79,7 +79,7 @@ class Gemma3(Gemma2):
 
     def ropes(self, sight: Sight, ids_BT: Tensor, state: State | None = None) -> list[tuple[Tensor, Tensor]]:
         far = self.rope(sight, ids_BT, state)
-        near = turns(self.places(sight, ids_BT), self.config.head_width, self.config.rope_local_base_freq)
+        near = turns(sight.at(ids_BT.device), self.config.head_width, self.config.rope_local_base_freq)
         return [far if kind == "full_attention" else near for kind in self.config.kinds]
 
     @classmethod

@@ -7,14 +7,14 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch.nn.functional as F
 from pydantic import Field, model_validator
-from torch import Tensor, arange, nn
+from torch import Tensor, nn
 
 from danlu.models import MODELS
 from danlu.models.base import CausalLM
 from danlu.models.config import ModelConfig
 from danlu.nn.attention import attend
 from danlu.nn.linear import Embedding, Linear, Transposed
-from danlu.nn.mask import Sight, positions
+from danlu.nn.mask import Sight
 from danlu.nn.norm import LayerNorm
 from danlu.nn.state import LayerState, State
 
@@ -137,7 +137,7 @@ class GPT2(CausalLM):
     ) -> Tensor:
         sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
         end = sight.start + sight.tokens
-        at = arange(sight.start, end, device=ids_BT.device) if sight.mixed_rows is None else positions(documents_BT)
+        at = sight.at(ids_BT.device)
         if end > self.config.n_positions and (longest := int(at.max()) + 1) > self.config.n_positions:
             raise ValueError(f"{longest} tokens in a row, but this model has {self.config.n_positions} positions")
         x = self.transformer.wte(ids_BT) + self.transformer.wpe(at)
@@ -157,13 +157,6 @@ class GPT2(CausalLM):
             return None
         bare = name.startswith(("wte.", "wpe.", "h.", "ln_f."))
         return super().name_here(f"transformer.{name}" if bare else name)
-
-    def new_state(self, batch: int, capacity: int) -> State:
-        config = self.config
-        return State.full(
-            config.n_layer, batch, config.n_head, config.n_embd // config.n_head,
-            capacity=capacity, dtype=self.activation_dtype, device=self.embedding.device,
-        )  # fmt: skip
 
     @classmethod
     def tiny(cls, **changes: Any) -> Self:

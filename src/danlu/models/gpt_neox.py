@@ -7,7 +7,7 @@ Unlike GPT-2: rotary positions on the first channels of each head only, attentio
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
-from torch import Tensor, arange, nn
+from torch import Tensor, nn
 
 from danlu.models import MODELS
 from danlu.models.base import CausalLM
@@ -16,7 +16,7 @@ from danlu.nn.attention import attend
 from danlu.nn.fused_qkv import split_heads
 from danlu.nn.gelu import gelu
 from danlu.nn.linear import Embedding, Linear
-from danlu.nn.mask import Sight, positions
+from danlu.nn.mask import Sight
 from danlu.nn.norm import LayerNorm
 from danlu.nn.rope import rotate_first, turns
 from danlu.nn.state import KeyMemory, State
@@ -174,14 +174,12 @@ class GPTNeoX(CausalLM):
         state: State | None = None,
     ) -> Tensor:
         sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
-        end = sight.start + sight.tokens
-        at = arange(sight.start, end, device=ids_BT.device) if sight.mixed_rows is None else positions(documents_BT)
-        rope = turns(at, self.config.rotary_width, self.config.rope_theta)
+        rope = turns(sight.at(ids_BT.device), self.config.rotary_width, self.config.rope_theta)
         x = self.gpt_neox.embed_in(ids_BT)
         for index, layer in enumerate(self.gpt_neox.layers):
             x = layer(x, rope, sight, state.layers[index] if state else None)
         if state:
-            state.length = end
+            state.length += sight.tokens
         return self.gpt_neox.final_layer_norm(x)
 
     @property
@@ -199,13 +197,6 @@ class GPTNeoX(CausalLM):
         if name in ("embed_out.weight", "lm_head.weight"):
             return "gpt_neox.embed_in.weight" if self.config.tie_word_embeddings else "embed_out.weight"
         return name
-
-    def new_state(self, batch: int, capacity: int) -> State:
-        config = self.config
-        return State.full(
-            config.depth, batch, config.num_attention_heads, config.width // config.num_attention_heads,
-            capacity=capacity, dtype=self.activation_dtype, device=self.embedding.device,
-        )  # fmt: skip
 
     @classmethod
     def tiny(cls, **changes: Any) -> Self:

@@ -10,14 +10,14 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch.nn.functional as F
 from pydantic import Field, model_validator
-from torch import Tensor, arange, nn
+from torch import Tensor, nn
 
 from danlu.models import MODELS
 from danlu.models.base import MaskedLM
 from danlu.models.config import ModelConfig
 from danlu.nn.attention import attend
 from danlu.nn.linear import Embedding, Linear
-from danlu.nn.mask import Sight, positions
+from danlu.nn.mask import Sight
 from danlu.nn.norm import LayerNorm
 from danlu.nn.rope import norm_rotate, turns
 
@@ -242,7 +242,7 @@ class ModernBERT(MaskedLM):
     def hidden(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None) -> Tensor:
         config, everything = self.config, Sight(ids_BT.size(1), documents_BT=documents_BT, causal=False)
         sights = {_FULL: everything, _SLIDING: everything.within(config.local_attention // 2 + 1)}
-        at = arange(ids_BT.size(1), device=ids_BT.device) if everything.mixed_rows is None else positions(documents_BT)
+        at = everything.at(ids_BT.device)
         turn = {kind: turns(at, config.head_width, theta) for kind, theta in config.thetas.items()}
         x = self.model.embeddings(ids_BT)
         for layer, kind in zip(self.model.layers, config.kinds, strict=True):

@@ -126,6 +126,10 @@ class Sight:
         """Place of each token in its document, (B, T); None where each row is one document."""
         return None if self.mixed_rows is None else positions(self.documents_BT)  # type: ignore[arg-type]
 
+    def at(self, device: torch.device) -> Tensor:
+        """Place of each token in its document: (T,) where all rows agree, else (B, T)."""
+        return torch.arange(self.start, self.start + self.tokens, device=device) if self.places is None else self.places
+
     @cached_property
     def fresh(self) -> Tensor | None:
         """Where a document begins, (B, T) booleans; None where each row is one document."""

@@ -1,14 +1,16 @@
 """Latent attention: the way without keys and values equals the way with them, and the memory is as small as promised."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from danlu.models import MODELS
-from danlu.nn.latent_attention import LatentAttention
+from danlu.nn.latent_attention import LatentAttention, LatentSizes
 from danlu.nn.mask import Sight
 from danlu.nn.state import LatentState
 
-SIZES = {"query_rank": 7, "rank": 14, "plain_width": 10, "turned_width": 6, "value_width": 9, "scale": 0.3}
+SIZES = LatentSizes(query_rank=7, rank=14, plain_width=10, turned_width=6, value_width=9)
 
 
 def made(*shape, seed=0):
@@ -17,7 +19,7 @@ def made(*shape, seed=0):
 
 @pytest.fixture
 def layer():
-    layer = LatentAttention(13, 3, **SIZES)
+    layer = LatentAttention(13, 3, SIZES, scale=0.3)
     for seed, parameter in enumerate(layer.parameters()):
         parameter.data = made(*parameter.shape, seed=seed) / 3
     return layer
@@ -52,7 +54,7 @@ def test_the_cheaper_way_is_taken(layer, monkeypatch):
 
 
 def test_where_absorbing_is_never_dearer_it_is_always_taken():
-    assert LatentAttention(13, 3, **{**SIZES, "rank": 9}).break_even == float("inf")
+    assert LatentAttention(13, 3, replace(SIZES, rank=9), scale=0.3).break_even == float("inf")
 
 
 def test_decoding_keeps_one_small_vector_a_token():

@@ -17,7 +17,7 @@ from danlu.models import MODELS
 from danlu.models.decoder import Block, swiglu
 from danlu.models.sparse import SparseConfig, SparseDecoder, pieces, share_of
 from danlu.nn.experts import Experts
-from danlu.nn.latent_attention import LatentAttention
+from danlu.nn.latent_attention import LatentAttention, LatentSizes
 from danlu.nn.mlp import SwiGLU
 from danlu.nn.moe import GroupedRouter, SparseMLP
 from danlu.nn.rope_scaling import yarn_scale
@@ -130,8 +130,11 @@ class DeepSeekV3(SparseDecoder):
     @staticmethod
     def layer(config: Config, index: int) -> Block:
         attention = LatentAttention(
-            config.hidden_size, config.num_attention_heads, query_rank=config.q_lora_rank, rank=config.kv_lora_rank,
-            plain_width=config.qk_nope_head_dim, turned_width=config.qk_rope_head_dim, value_width=config.v_head_dim,
+            config.hidden_size, config.num_attention_heads,
+            LatentSizes(
+                query_rank=config.q_lora_rank, rank=config.kv_lora_rank, plain_width=config.qk_nope_head_dim,
+                turned_width=config.qk_rope_head_dim, value_width=config.v_head_dim,
+            ),
             scale=config.score_scale, paired=config.rope_interleave, bias=config.attention_bias,
         )  # fmt: skip
         if index < config.first_k_dense_replace:

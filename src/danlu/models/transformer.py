@@ -20,7 +20,7 @@ from danlu.nn.attention import attend
 from danlu.nn.cross import Across, heads, joined
 from danlu.nn.linear import Embedding, Linear
 from danlu.nn.loss import linear_cross_entropy_sum
-from danlu.nn.mask import Sight, positions
+from danlu.nn.mask import Sight
 from danlu.nn.norm import LayerNorm
 from danlu.nn.state import CrossState, LayerState, State
 
@@ -253,9 +253,8 @@ class Transformer(Seq2SeqLM):
 
     def begin(self, side: Stack, ids_BT: Tensor, sight: Sight) -> Tensor:
         """Words and places. Raises ValueError for a document longer than the places that this model has."""
-        end = sight.start + sight.tokens
-        at = torch.arange(sight.start, end, device=ids_BT.device) if sight.documents_BT is None else positions(sight.documents_BT)
-        if end > self.config.context and (longest := int(at.max()) + 1) > self.config.context:
+        at = sight.at(ids_BT.device)
+        if sight.start + sight.tokens > self.config.context and (longest := int(at.max()) + 1) > self.config.context:
             raise ValueError(f"{longest} tokens in a row, but this model has {self.config.context} positions")
         scale = self.config.d_model**0.5 if self.config.scale_embedding else 1.0
         return self.places(side, self.model.shared(ids_BT) * scale, at)

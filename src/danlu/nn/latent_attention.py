@@ -5,6 +5,8 @@ T new tokens, S tokens in reach, D width, H heads, R channels of the latent vect
 P channels with (shared by all heads), K = N + P, V channels of a value head.
 """
 
+from dataclasses import astuple, dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,18 +23,34 @@ _EPS = 1e-6
 """Of the two norms between the halves of a projection; the same in every checkpoint, whatever rms_norm_eps says."""
 
 
+@dataclass(frozen=True)
+class LatentSizes:
+    """Channels of the parts."""
+
+    query_rank: int | None
+    """R of queries; None: they are projected at once."""
+    rank: int
+    """R of keys and values."""
+    plain_width: int
+    """N"""
+    turned_width: int
+    """P"""
+    value_width: int
+    """V"""
+
+
 class LatentAttention(nn.Module):
     """x (B, T, D), normed by the block's norm -> (B, T, D).
 
-    query_rank: channels that queries pass through; None: they are projected at once. paired: positions turn neighbouring
-    channels (2i, 2i + 1), as DeepSeek's weights have it; otherwise halves. scale: of the scores.
+    scale: of the scores. paired: positions turn neighbouring channels (2i, 2i + 1), as DeepSeek's weights have it; otherwise
+    halves.
     """
 
-    def __init__(self, width: int, heads: int, *, query_rank: int | None, rank: int, plain_width: int, turned_width: int,
-                 value_width: int, scale: float, paired: bool = True, bias: bool = False):  # fmt: skip
+    def __init__(self, width: int, heads: int, sizes: LatentSizes, *, scale: float, paired: bool = True, bias: bool = False):
         super().__init__()
-        self.heads, self.rank, self.scale, self.paired = heads, rank, scale, paired
-        self.plain_width, self.turned_width, self.value_width = plain_width, turned_width, value_width
+        self.heads, self.rank, self.scale, self.paired = heads, sizes.rank, scale, paired
+        self.plain_width, self.turned_width, self.value_width = sizes.plain_width, sizes.turned_width, sizes.value_width
+        query_rank, rank, plain_width, turned_width, value_width = astuple(sizes)
         if query_rank is None:
             self.q_proj = Linear(width, heads * (plain_width + turned_width))
         else:

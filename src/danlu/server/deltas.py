@@ -16,16 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from danlu.engine.answer import Scored
+
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
-
-
-@dataclass(frozen=True)
-class TokenScore:
-    """Log-probability of one token of the answer, with the likeliest in its place."""
-
-    token: bytes
-    logprob: float
-    top: tuple[tuple[bytes, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,8 +27,8 @@ class Text:
 
     choice: int
     text: str
-    scores: tuple[TokenScore, ...] = ()
-    """Of the tokens that this text ends with or completes; the scores of all deltas together are those of the answer."""
+    scores: tuple[Scored, ...] = ()
+    """Tokens whose text ends here, where log-probabilities were asked for; those of all deltas are those of the answer."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +66,6 @@ class Finished:
     reason: FinishReason
     stop: str | None = None
     """The stop text that ended it."""
-    scores: tuple[TokenScore, ...] = ()
-    """Of tokens that gave no more text (half a character, a stop text)."""
 
 
 Delta = Text | Reasoning | ToolBegin | ToolArguments | Finished

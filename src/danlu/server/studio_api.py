@@ -1,8 +1,8 @@
 """What the studio's page asks for: the live engine, run folders while they train, and the artefacts behind served models.
 
-Every route needs the key, as all of the server does (a browser is asked for it by HTTP Basic: any name, the key as password;
-the page's own fetches then carry it by themselves). Names and numbers only: no path of this machine leaves the server. Times
-are seconds since 1970, as numbers. A field without a value is null. Errors have the usual body {"error": {...}}.
+Every route needs the key (`Authorization: Bearer KEY` or `x-api-key: KEY`); only /health and the page's own static files do not.
+Names and numbers only: no path of this machine leaves the server. Times are seconds since 1970, as numbers. A field without a
+value is null. Errors have the usual body {"error": {...}}.
 
 GET /v1/danlu/engine                                                       poll it about once a second
     {"object": "danlu.engine", "time": 1764000000.5, "uptime_s": 12.3, "version": "0.1.0", "draining": false,

@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 
 from danlu.core.errors import BadInput, PromptTooLong
+from danlu.engine.choose import Ask, Chosen, choose
 from danlu.engine.decode import Decoder
-from danlu.engine.draw import pick
 from danlu.engine.request import MOST_TOKENS, Sampling
 from danlu.engine.stop import StopWatch
 from danlu.tokenizer.tokenizer import Tokenizer
@@ -37,11 +37,13 @@ class Writing:
                  ends: Collection[int], source_tokens: int | None = None):  # fmt: skip
         if not prompt:
             raise BadInput("the prompt is empty and the tokenizer has no token to begin with. Give at least one character.")
+        sampling.check_tokens(tokenizer.vocab_size)
         self.prompt_tokens = len(prompt) if source_tokens is None else source_tokens
         self.ids: list[int] = []
         self.reason: Reason = "length"
         self.stop: str | None = None
-        self._decoder, self._room, self._sampling, self._tokenizer, self._ends = decoder, room, sampling, tokenizer, ends
+        self._decoder, self._room, self._sampling, self._tokenizer = decoder, room, sampling, tokenizer
+        self._ends = frozenset(ends)
         self._begin, self._seen = len(prompt), np.empty(len(prompt) + room, np.int64)
         self._seen[: len(prompt)] = prompt
 
@@ -60,11 +62,14 @@ class Writing:
 
     def tokens(self) -> Iterator[int]:
         """The ids of the answer without the token that ends it; `ids` includes that token."""
-        chain, seed = self._sampling.chain(), self._sampling.seed
         known, at = self._tokenizer.vocab_size, self._begin
         logits_V = self._decoder.read(self._seen[:at])
         for step in range(self._room):
-            token = pick(logits_V[:known], self._seen[:at], chain, seed, step)  # rows beyond `known` are padding
+            ask = Ask(self._sampling, self._sampling.seed, step, self._seen[:at], self._begin, self._ends)
+            (chosen,) = choose(logits_V[None], [ask], known)
+            if not isinstance(chosen, Chosen):
+                raise BadInput(f"token {step} of the answer: {chosen}. Loosen the settings, or check the model.") from chosen
+            token = chosen.token
             self.ids.append(token)
             if token in self._ends:
                 self.reason = "eos"

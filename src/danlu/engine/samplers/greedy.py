@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from danlu.core.settings import Named
-from danlu.engine.samplers import SAMPLERS
+from danlu.engine.samplers import SAMPLERS, Seen
 
 
 @SAMPLERS.register
@@ -19,7 +19,7 @@ class Greedy:
     def __init__(self, config: Config):
         self.config = config
 
-    def __call__(self, logits_RV: np.ndarray, seen: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(self, logits_RV: np.ndarray, seen: Sequence[Seen]) -> np.ndarray:
         best_R = logits_RV.argmax(axis=-1)
         kept = np.full_like(logits_RV, -np.inf)
         rows = np.arange(len(best_R))

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from danlu.core.settings import Named
-from danlu.engine.samplers import SAMPLERS
+from danlu.engine.samplers import SAMPLERS, Seen
 
 
 @SAMPLERS.register
@@ -22,7 +22,7 @@ class MinP:
     def __init__(self, config: Config):
         self.config = config
 
-    def __call__(self, logits_RV: np.ndarray, seen: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(self, logits_RV: np.ndarray, seen: Sequence[Seen]) -> np.ndarray:
         if self.config.p == 0:
             return logits_RV
         least_R1 = logits_RV.max(axis=-1, keepdims=True) + np.float32(np.log(self.config.p))

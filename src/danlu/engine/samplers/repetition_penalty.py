@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from danlu.core.settings import Named
-from danlu.engine.samplers import SAMPLERS
+from danlu.engine.samplers import SAMPLERS, Seen
 
 
 @SAMPLERS.register
@@ -22,10 +22,11 @@ class RepetitionPenalty:
     def __init__(self, config: Config):
         self.config = config
 
-    def __call__(self, logits_RV: np.ndarray, seen: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(self, logits_RV: np.ndarray, seen: Sequence[Seen]) -> np.ndarray:
         changed_RV = logits_RV.copy()
         penalty = np.float32(self.config.penalty)
-        for row_V, ids in zip(changed_RV, seen, strict=True):
-            found = row_V[ids]
-            row_V[ids] = np.where(found > 0, found / penalty, found * penalty)
+        for row_V, request in zip(changed_RV, seen, strict=True):
+            found = row_V[request.ids]
+            with np.errstate(over="ignore"):  # the draw refuses infinities by itself
+                row_V[request.ids] = np.where(found > 0, found / penalty, found * penalty)
         return changed_RV

@@ -7,12 +7,12 @@ import numpy as np
 from pydantic import Field
 
 from danlu.core.settings import Named
-from danlu.engine.samplers import SAMPLERS
+from danlu.engine.samplers import SAMPLERS, Seen
 
 
 @SAMPLERS.register
 class Temperature:
-    """Logits over the temperature."""
+    """Logits over the temperature, counted from the largest: it becomes 0, and no temperature is too small to divide by."""
 
     class Config(Named):
         name: Literal["temperature"] = "temperature"
@@ -22,5 +22,11 @@ class Temperature:
     def __init__(self, config: Config):
         self.config = config
 
-    def __call__(self, logits_RV: np.ndarray, seen: Sequence[np.ndarray]) -> np.ndarray:
-        return logits_RV / np.float32(self.config.temperature)
+    def __call__(self, logits_RV: np.ndarray, seen: Sequence[Seen]) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return (logits_RV - logits_RV.max(axis=-1, keepdims=True)) / divisor(self.config.temperature)
+
+
+def divisor(temperature: float) -> np.float32:
+    """The temperature in float32, where the smallest ones would be zero."""
+    return max(np.float32(temperature), np.finfo(np.float32).tiny)

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from danlu.core.settings import Named
-from danlu.engine.samplers import SAMPLERS
+from danlu.engine.samplers import SAMPLERS, Seen
 
 
 @SAMPLERS.register
@@ -22,7 +22,7 @@ class TopK:
     def __init__(self, config: Config):
         self.config = config
 
-    def __call__(self, logits_RV: np.ndarray, seen: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(self, logits_RV: np.ndarray, seen: Sequence[Seen]) -> np.ndarray:
         size = logits_RV.shape[-1]
         if self.config.k >= size:
             return logits_RV

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from danlu.core.settings import Named
-from danlu.engine.samplers import SAMPLERS, softmax
+from danlu.engine.samplers import SAMPLERS, Seen, first_of, weights
 
 
 @SAMPLERS.register
@@ -22,11 +22,9 @@ class TopP:
     def __init__(self, config: Config):
         self.config = config
 
-    def __call__(self, logits_RV: np.ndarray, seen: Sequence[np.ndarray]) -> np.ndarray:
-        chance_RV = softmax(logits_RV)
-        order_RV = np.argsort(-chance_RV, axis=-1, kind="stable")
-        sorted_RV = np.take_along_axis(chance_RV, order_RV, axis=-1)
-        before_RV = np.cumsum(sorted_RV, axis=-1, dtype=np.float64) - sorted_RV  # mass of all that is likelier
-        kept_RV = np.empty(logits_RV.shape, bool)
-        np.put_along_axis(kept_RV, order_RV, before_RV < self.config.p, axis=-1)
+    def __call__(self, logits_RV: np.ndarray, seen: Sequence[Seen]) -> np.ndarray:
+        if self.config.p == 1:
+            return logits_RV
+        order_RV = np.argsort(-logits_RV, axis=-1, kind="stable")
+        kept_RV = first_of(order_RV, weights(logits_RV), self.config.p)
         return np.where(kept_RV, logits_RV, np.float32(-np.inf))

@@ -4,6 +4,8 @@ python benchmarks/pretrain_throughput.py --nanogpt PATH [--peer-python PYTHON] [
 PYTHON is an interpreter with torch, transformers and litgpt; PATH a checkout of karpathy/nanoGPT.
 """
 
+import datetime
+import json
 import sys
 from pathlib import Path
 
@@ -50,22 +52,28 @@ def main():
                     f"{found['tokens_per_s']:.0f} tokens/s, {found['of_peak']:.2f} of peak, {found['peak_bytes'] / 1e6:.0f} MB"
                 )
                 print(f"{size} {repeat + 1} {label}: {words}", file=sys.stderr, flush=True)
-        figures[size] = summary(runs)
+        figures[size] = {"measured": {"date": datetime.date.today().isoformat(), "seconds": args.seconds, "repeats": args.repeats}}
+        figures[size] |= summary(runs)
         print(keep(args, figures))  # after every size: a long run that is cut short has not measured in vain
 
 
 def keep(args, figures):
-    """Write what has been measured so far."""
+    """Write what has been measured so far; sizes that this call was not asked for keep their figures, with their own date."""
+    name = "pretrain_throughput" + ("" if args.dtype == "float32" else f"_{args.dtype}")
+    before = harness.RESULTS / f"{name}.json"
+    kept = json.loads(before.read_text()) if before.is_file() else {"figures": {}}
+    for size, found in kept["figures"].items():
+        if size not in figures:
+            found.setdefault("measured", {"date": kept["date"]} | {key: kept["settings"][key] for key in ("seconds", "repeats")})
+            figures = {size: found} | figures
     return harness.save(
-        "pretrain_throughput" + ("" if args.dtype == "float32" else f"_{args.dtype}"),
+        name,
         claim="pre-training tokens/s and peak memory at equal shape and dtype, 2 threads",
         target="0.8M: >= 1.5x best eager peer, >= 1.1x compiled nanoGPT; 10M, 30M: >= 0.9 of the matmul peak; "
         "memory <= 0.6x transformers'",
         settings={
             "dtype": args.dtype,
             "threads": 2,
-            "seconds": args.seconds,
-            "repeats": args.repeats,
             "optimiser": "AdamW, fused",
         },
         figures=figures,

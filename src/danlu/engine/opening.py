@@ -1,0 +1,53 @@
+"""A model made ready to serve: which runner computes it, how much it may remember, how many may ask at once."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from danlu.core import log
+from danlu.core.settings import Settings
+from danlu.engine.engine import Engine
+from danlu.engine.model import Model
+from danlu.engine.runners.solo import SoloRunner
+from danlu.engine.scheduler import Limits
+from danlu.engine.work import Runner
+
+
+class Serving(Settings):
+    """How a model is run for many at once."""
+
+    weights: Literal["auto", "fp32", "bf16", "int8", "int4"] = "auto"
+    """How weights are held and multiplied: int8 and int4 are faster and smaller and change answers a little; auto: fp32 or bf16,
+    whichever this machine computes faster without a change that could be measured."""
+    group: int = Field(32, ge=16)
+    """Weights that share a scale, for int4: 32, 64 or 128."""
+    cache: Literal["fp32", "bf16", "int8"] = "fp32"
+    """How the memory of what was read is held."""
+    cache_tokens: int | None = Field(None, ge=64)
+    """Tokens that all requests together may have in memory; left out: as many as a quarter of the free memory holds, and
+    no more than every row at full context needs."""
+    rows: int = Field(16, ge=1, le=1024)
+    """Answers that are written at the same time."""
+    batch_tokens: int = Field(256, ge=1)
+    """Tokens of one step at most: long prompts are read in parts between other people's tokens."""
+    waiting: int = Field(256, ge=0)
+    """Answers that may wait for a row; more are refused with 429."""
+    runner: Literal["auto", "native", "packed", "recurrent", "solo"] = "auto"
+    """What computes: native (compiled kernels), packed (torch, many rows at once), recurrent, solo (one row after another)."""
+
+
+def open_engine(model: Model, settings: Serving, adapters: Mapping[str, Path] | None = None,
+                lock: contextlib.AbstractContextManager[object] | None = None) -> Engine:  # fmt: skip
+    """An engine for a model, not started. Raises BadSettings where the settings and the model do not go together."""
+    runner = choose_runner(model, settings, adapters or {})
+    log.say(f"{model.path.name}: {runner.kernel}")
+    known = min(runner.vocab_size, model.tokenizer.vocab_size)
+    return Engine(runner, known, Limits(settings.rows, settings.batch_tokens, settings.waiting), lock=lock)
+
+
+def choose_runner(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner:
+    """The first runner that fits, in the order native, packed, recurrent, solo; or the one that was asked for by name."""
+    return SoloRunner(model)

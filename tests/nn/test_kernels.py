@@ -2,7 +2,7 @@
 
 import torch
 
-from danlu.nn import kernels
+from danlu.nn import compiled, kernels
 
 
 def test_a_compiler_that_fails_is_said_and_the_plain_twin_serves(tmp_path, monkeypatch):
@@ -12,6 +12,6 @@ def test_a_compiler_that_fails_is_said_and_the_plain_twin_serves(tmp_path, monke
     monkeypatch.setenv("CC", str(broken))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     told = []
-    monkeypatch.setattr(kernels.log, "warn", told.append)
+    monkeypatch.setattr(compiled.log, "warn", told.append)
     assert kernels.library.__wrapped__(torch.float32) is None
     assert len(told) == 1 and "no such flag" in told[0]

@@ -6,18 +6,12 @@ memory. DANLU_KERNELS=0 switches the compiled ones off.
 
 import ctypes
 import functools
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-from hashlib import sha256
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from danlu.core import log, machine
+from danlu.nn.compiled import compiled
 
 _SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "scans.c"))
 _HEADER = Path(__file__).with_name("kernels.h")
@@ -31,36 +25,7 @@ _TYPES = {torch.float32: (), torch.bfloat16: ("-DBF16",)}
 @functools.cache
 def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     """The compiled kernels for activations of `dtype`; None where they cannot be had."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if dtype not in _TYPES or compiler is None or os.environ.get("DANLU_KERNELS") == "0" or platform.system() != "Linux":
-        return None
-    flags = (*_FLAGS, *_TYPES[dtype])
-    text = b"".join(path.read_bytes() for path in (_HEADER, *_SOURCES))
-    text += repr((compiler, flags, machine.describe()["processor"], platform.machine())).encode()
-    path = _cache_folder() / f"kernels-{sha256(text).hexdigest()[:16]}.so"
-    try:
-        if not path.exists():
-            _compile(compiler, flags, path)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or str(error).encode()
-        last = said.decode(errors="replace").strip().splitlines()[-1:]
-        log.warn(f"the fused kernels could not be compiled ({' '.join([compiler, *last])}); plain ones do the same, slower")
-        return None
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "danlu"
-
-
-def _compile(compiler: str, flags: tuple[str, ...], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        subprocess.run(
-            [compiler, *flags, *map(str, _SOURCES), "-o", str(made), "-lm"], check=True, capture_output=True, timeout=60
-        )
-        made.replace(path)
+    return compiled("kernels", _SOURCES, [_HEADER], (*_FLAGS, *_TYPES[dtype])) if dtype in _TYPES else None
 
 
 def usable(dtype: torch.dtype, *tensors: Tensor) -> bool:

@@ -13,13 +13,13 @@ from danlu.models import MODELS
 from danlu.models.base import CausalLM
 from danlu.models.config import ModelConfig
 from danlu.nn.alibi import alibi, slopes
-from danlu.nn.attention import attend
 from danlu.nn.fused_qkv import split_heads
 from danlu.nn.gelu import gelu
 from danlu.nn.linear import Embedding, Linear
 from danlu.nn.mask import Sight
 from danlu.nn.norm import LayerNorm
-from danlu.nn.state import KeyMemory, State
+from danlu.nn.remember import attend_remembered
+from danlu.nn.state import KeyMemory, State, view
 
 
 class Attention(nn.Module):
@@ -32,10 +32,8 @@ class Attention(nn.Module):
         self.dense = Linear(config.hidden_size, config.hidden_size, bias=True)
 
     def forward(self, x: Tensor, bias: Tensor, sight: Sight, state: KeyMemory | None) -> Tensor:
-        q_BHTK, k_BHSK, v_BHSK = (part.transpose(1, 2) for part in split_heads(self.query_key_value(x), self.heads))
-        if state is not None:
-            k_BHSK, v_BHSK = state.append(sight.start, k_BHSK, v_BHSK)
-        return self.dense(attend(q_BHTK, k_BHSK, v_BHSK, sight, bias=bias).transpose(1, 2).flatten(2))
+        q_BHTK, k_BHTK, v_BHTK = (part.transpose(1, 2) for part in split_heads(self.query_key_value(x), self.heads))
+        return self.dense(attend_remembered(q_BHTK, k_BHTK, v_BHTK, sight, state, bias=bias).transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -141,7 +139,7 @@ class Bloom(CausalLM):
         prefix_BT: Tensor | None = None,
         state: State | None = None,
     ) -> Tensor:
-        sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
+        sight = view(ids_BT, state, documents_BT, prefix_BT)
         bias_HTS = alibi(slopes(self.config.n_head).to(ids_BT.device), sight)
         x = self.transformer.word_embeddings_layernorm(self.transformer.word_embeddings(ids_BT))
         for index, layer in enumerate(self.transformer.h):

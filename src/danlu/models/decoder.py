@@ -21,7 +21,7 @@ from danlu.nn.rope import turns_by
 from danlu.nn.rope_scaling import RopeScaling, scaled
 from danlu.nn.self_attention import SelfAttention
 from danlu.nn.sinks import Endless, SinkState, unturned
-from danlu.nn.state import KeyMemory, LayerState, State, WindowState
+from danlu.nn.state import KeyMemory, LayerState, State, WindowState, view
 
 
 class DecoderConfig(ModelConfig):
@@ -221,7 +221,7 @@ class Decoder(CausalLM):
             if documents_BT is not None or prefix_BT is not None:
                 raise ValueError("an endless text is one document read from left to right: give a state or documents, not both")
             return torch.cat([self.endless(part, state) for part in ids_BT.split(state.most, dim=1)], dim=1)
-        sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
+        sight = view(ids_BT, state, documents_BT, prefix_BT)
         sights = {window: sight.within(window) for window in set(self.config.windows)}
         ropes = self.ropes(sight, ids_BT, state)
         x = self.model.embed(ids_BT)
@@ -248,7 +248,7 @@ class Decoder(CausalLM):
 
     def rope(self, sight: Sight, ids_BT: Tensor, state: State | None = None) -> tuple[Tensor, Tensor]:
         """Cosine and sine for each token's place in its document, (T, K/2), or (B, T, K/2) where rows differ."""
-        config, end = self.config, sight.start + sight.tokens
+        config, end = self.config, sight.end
         scaling, length = config.rope_scaling, end
         if scaling and scaling.by_length:
             length = planned(end, state, scaling.trained(config.max_position_embeddings))

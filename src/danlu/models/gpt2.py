@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from danlu.models import MODELS
 from danlu.models.base import CausalLM
 from danlu.models.config import ModelConfig
-from danlu.nn.attention import attend
 from danlu.nn.linear import Embedding, Linear, Transposed
 from danlu.nn.mask import Sight
 from danlu.nn.norm import LayerNorm
-from danlu.nn.state import LayerState, State
+from danlu.nn.remember import attend_remembered
+from danlu.nn.state import LayerState, State, view
 
 
 class Attention(nn.Module):
@@ -29,12 +29,10 @@ class Attention(nn.Module):
         self.c_proj = Transposed(config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor, sight: Sight, state: LayerState | None) -> Tensor:
-        q_BHTK, k_BHSK, v_BHSK = (
+        q_BHTK, k_BHTK, v_BHTK = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.c_attn(x).chunk(3, dim=-1)
         )
-        if state is not None:
-            k_BHSK, v_BHSK = state.append(sight.start, k_BHSK, v_BHSK)
-        return self.c_proj(attend(q_BHTK, k_BHSK, v_BHSK, sight).transpose(1, 2).flatten(2))
+        return self.c_proj(attend_remembered(q_BHTK, k_BHTK, v_BHTK, sight, state).transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -135,7 +133,7 @@ class GPT2(CausalLM):
         prefix_BT: Tensor | None = None,
         state: State | None = None,
     ) -> Tensor:
-        sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
+        sight = view(ids_BT, state, documents_BT, prefix_BT)
         end = sight.start + sight.tokens
         at = sight.at(ids_BT.device)
         if end > self.config.n_positions and (longest := int(at.max()) + 1) > self.config.n_positions:

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from danlu.models import MODELS
 from danlu.models.base import CausalLM
 from danlu.models.config import ModelConfig
-from danlu.nn.attention import attend
 from danlu.nn.fused_qkv import split_heads
 from danlu.nn.gelu import gelu
 from danlu.nn.linear import Embedding, Linear
 from danlu.nn.mask import Sight
 from danlu.nn.norm import LayerNorm
+from danlu.nn.remember import attend_remembered
 from danlu.nn.rope import rotate_first, turns
-from danlu.nn.state import KeyMemory, State
+from danlu.nn.state import KeyMemory, State, view
 
 
 class Attention(nn.Module):
@@ -34,10 +34,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], sight: Sight, state: KeyMemory | None) -> Tensor:
         q_BTHK, k_BTHK, v_BTHK = split_heads(self.query_key_value(x), self.heads)
         q_BTHK, k_BTHK = rotate_first(q_BTHK, *rope), rotate_first(k_BTHK, *rope)
-        q_BHTK, k_BHSK, v_BHSK = (part.transpose(1, 2) for part in (q_BTHK, k_BTHK, v_BTHK))
-        if state is not None:
-            k_BHSK, v_BHSK = state.append(sight.start, k_BHSK, v_BHSK)
-        return self.dense(attend(q_BHTK, k_BHSK, v_BHSK, sight).transpose(1, 2).flatten(2))
+        q_BHTK, k_BHTK, v_BHTK = (part.transpose(1, 2) for part in (q_BTHK, k_BTHK, v_BTHK))
+        return self.dense(attend_remembered(q_BHTK, k_BHTK, v_BHTK, sight, state).transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -173,7 +171,7 @@ class GPTNeoX(CausalLM):
         prefix_BT: Tensor | None = None,
         state: State | None = None,
     ) -> Tensor:
-        sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
+        sight = view(ids_BT, state, documents_BT, prefix_BT)
         rope = turns(sight.at(ids_BT.device), self.config.rotary_width, self.config.rope_theta)
         x = self.gpt_neox.embed_in(ids_BT)
         for index, layer in enumerate(self.gpt_neox.layers):

@@ -21,7 +21,7 @@ from danlu.nn.norm import RMSNorm
 from danlu.nn.relu2 import ReLU2
 from danlu.nn.self_attention import QKNormAttention, SelfAttention
 from danlu.nn.sinks import Endless
-from danlu.nn.state import LayerState, State
+from danlu.nn.state import LayerState, State, view
 
 
 class SprintState(State):
@@ -29,9 +29,9 @@ class SprintState(State):
 
     ids_BS: Tensor | None = None
 
-    def last(self) -> Tensor | None:
-        """The last token of each row, (B,); None at the start."""
-        return None if self.ids_BS is None or self.length == 0 else self.ids_BS[:, self.length - 1]
+    def before(self, ids_BT: Tensor) -> Tensor:
+        """The token before each new one, -1 at the start."""
+        return tokens_before(ids_BT, None, None if self.ids_BS is None or self.length == 0 else self.ids_BS[:, self.length - 1])
 
     def remember(self, ids_BT: Tensor) -> None:
         """Append tokens and move on."""
@@ -125,12 +125,12 @@ class Sprint(Decoder):
         prefix_BT: Tensor | None = None,
         state: State | None = None,
     ) -> Tensor:
-        sight = Sight(ids_BT.size(1), state.length if state else 0, documents_BT, prefix_BT=prefix_BT)
+        sight = view(ids_BT, state, documents_BT, prefix_BT)
         rope = self.rope(sight, ids_BT, state)
         x = self.model.embed_tokens(ids_BT)
         if self.config.bigram_rows:
-            last_B = state.last() if isinstance(state, SprintState) else None
-            x = x + self.model.embed_bigrams(ids_BT, tokens_before(ids_BT, documents_BT, last_B))
+            before_BT = tokens_before(ids_BT, documents_BT, None) if state is None else state.before(ids_BT)
+            x = x + self.model.embed_bigrams(ids_BT, before_BT)
         first = x
         for index, layer in enumerate(self.model.layers):
             x = layer(x, first, ids_BT, rope, sight, state.layers[index] if state else None)

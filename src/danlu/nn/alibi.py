@@ -32,7 +32,6 @@ def alibi(slopes_H: Tensor, sight: Sight) -> Tensor:
 
     Documents that share a row need nothing more: distances within each are the same.
     """
-    total = sight.start + sight.tokens
-    there_S = torch.arange(total, device=slopes_H.device)
-    distance_TS = there_S[sight.start :, None] - there_S
+    there_S = torch.arange(sight.end, device=slopes_H.device)
+    distance_TS = sight.here(slopes_H.device)[:, None] - there_S
     return slopes_H[:, None, None] * -distance_TS.clamp(min=0).float()

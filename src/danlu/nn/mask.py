@@ -90,9 +90,18 @@ class Sight:
 
     def within(self, window: int | None, sinks: int = 0) -> "Sight":
         """The same view through a window; itself where the window hides nothing."""
-        if window is None or window >= self.start + self.tokens:
+        if window is None or window >= self.end:
             return self
         return Sight(self.tokens, self.start, self.documents_BT, self.causal, window, sinks, self.prefix_BT)
+
+    @property
+    def end(self) -> int:
+        """Tokens of the longest text after this step."""
+        return self.start + self.tokens
+
+    def here(self, device: torch.device) -> Tensor:
+        """Place of each token in its row, (T,)."""
+        return torch.arange(self.start, self.end, device=device)
 
     @property
     def plain(self) -> bool:
@@ -128,7 +137,7 @@ class Sight:
 
     def at(self, device: torch.device) -> Tensor:
         """Place of each token in its document: (T,) where all rows agree, else (B, T)."""
-        return torch.arange(self.start, self.start + self.tokens, device=device) if self.places is None else self.places
+        return self.here(device) if self.places is None else self.places
 
     @cached_property
     def fresh(self) -> Tensor | None:

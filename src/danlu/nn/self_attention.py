@@ -5,13 +5,12 @@ B rows, T tokens, D width, H query heads, G key heads, K head width.
 
 from torch import Tensor, nn
 
-from danlu.nn.attention import attend
 from danlu.nn.linear import Linear
 from danlu.nn.mask import Sight
 from danlu.nn.norm import RMSNorm
 from danlu.nn.project import project
+from danlu.nn.remember import attend_remembered
 from danlu.nn.rope import norm_rotate, rotate_first
-from danlu.nn.sinks import SinkState, attend_endless
 from danlu.nn.state import KeyMemory
 
 
@@ -52,14 +51,8 @@ class SelfAttention(nn.Module):
             v = v + bonus.to(v.dtype)
         q_BTHK, k_BTGK, v_BTGK = (part.unflatten(-1, (-1, self.head_width)) for part in (q, k, v))
         q_BTHK, k_BTGK = self.turn(q_BTHK, k_BTGK, rope)
-        q_BHTK, k_BGSK, v_BGSK = (part.transpose(1, 2) for part in (q_BTHK, k_BTGK, v_BTGK))
-        if state is not None:
-            k_BGSK, v_BGSK = state.append(sight.start, k_BGSK, v_BGSK)
-        how = {"scale": self.scale, "softcap": self.softcap}
-        if isinstance(state, SinkState):
-            mixed_BHTK = attend_endless(q_BHTK, k_BGSK, v_BGSK, sight, state, **how)
-        else:
-            mixed_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, sight, **how)
+        q_BHTK, k_BGTK, v_BGTK = (part.transpose(1, 2) for part in (q_BTHK, k_BTGK, v_BTGK))
+        mixed_BHTK = attend_remembered(q_BHTK, k_BGTK, v_BGTK, sight, state, scale=self.scale, softcap=self.softcap)
         return self.o_proj(mixed_BHTK.transpose(1, 2).flatten(2))
 
     def turn(self, q_BTHK: Tensor, k_BTGK: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from danlu.nn.mask import Sight
+
 
 class Memory(ABC):
     """One layer's memory."""
@@ -199,6 +201,10 @@ class State:
         """Memory of the buffers."""
         return sum(part.nbytes for layer in self.layers for part in layer.tensors().values())
 
+    def view(self, tokens: int, documents_BT: Tensor | None = None, prefix_BT: Tensor | None = None) -> Sight:
+        """What so many new tokens look at. Raises ValueError for documents or prefixes once tokens are held."""
+        return Sight(tokens, self.length, documents_BT, prefix_BT=prefix_BT)
+
     def crop(self, length: int) -> None:
         """Forget all tokens from `length` on, in all layers or none. Raises ValueError where one cannot go back to it."""
         if not 0 <= length <= self.length:
@@ -213,3 +219,9 @@ class State:
         """Keep the given rows (B',) in the given order; a row may repeat."""
         for layer in self.layers:
             layer.reorder(rows)
+
+
+def view(ids_BT: Tensor, state: State | None, documents_BT: Tensor | None = None, prefix_BT: Tensor | None = None) -> Sight:
+    """What the tokens of a step look at: each other, and what a state holds."""
+    tokens = ids_BT.size(1)
+    return state.view(tokens, documents_BT, prefix_BT) if state else Sight(tokens, 0, documents_BT, prefix_BT=prefix_BT)

@@ -95,7 +95,7 @@ def _token(row_V: np.ndarray, ask: Ask) -> int:
     if sampling.temperature != 1:
         with np.errstate(over="ignore"):
             logits_V = logits_V - largest
-        logits_V /= divisor(sampling.temperature)
+            logits_V /= divisor(sampling.temperature)
     return _drawn(logits_V, ask)
 
 

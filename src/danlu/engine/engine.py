@@ -180,9 +180,10 @@ class Engine:
             raise BadInput("the prompt is empty: give at least one token.")
         total = len(job.ids) + job.room
         if self.pool and self.pool.needed(total) > self.pool.blocks:
+            room = self.pool.blocks * self.pool.block_tokens
             raise BadInput(
-                f"prompt and answer may have {total} tokens, but the cache has room for {self.pool.blocks * self.pool.block_tokens} "
-                f"in all. Ask for fewer tokens, or give the server a larger --cache_tokens."
+                f"prompt and answer may have {total} tokens, but the cache has room for {room} in all. Ask for fewer tokens, or "
+                f"give the server a larger --cache_tokens."
             )
         if self.runner.whole_prompts and job.prompt_logprobs is not None:
             raise BadInput("this model reads its prompt both ways, so the prompt's own tokens have no log-probabilities.")
@@ -371,9 +372,8 @@ class Engine:
         ended = found.token in one.ends and not one.ticket.job.sampling.ignore_eos
         complete = bool(one.constraint and one.constraint.accept(found.token))
         self._tell(one.ticket, TokenEvent(one.choice, found.token, found.logprob, found.top))
-        reason: Reason | None = (
-            "eos" if ended else "stop" if complete else "length" if one.written >= one.ticket.job.room else None
-        )
+        full = one.written >= one.ticket.job.room
+        reason: Reason | None = "eos" if ended else "stop" if complete else "length" if full else None
         if reason:
             self._end(one, reason)
         return reason is None

@@ -1,16 +1,19 @@
 """A model made ready to serve: which runner computes it, how much it may remember, how many may ask at once."""
 
 import contextlib
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from danlu.core import log
+from danlu.core.errors import BadSettings
 from danlu.core.settings import Settings
 from danlu.engine.engine import Engine
 from danlu.engine.model import Model
+from danlu.engine.runners import packed, recurrent
 from danlu.engine.runners.solo import SoloRunner
 from danlu.engine.scheduler import Limits
 from danlu.engine.work import Runner
@@ -50,4 +53,53 @@ def open_engine(model: Model, settings: Serving, adapters: Mapping[str, Path] | 
 
 def choose_runner(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner:
     """The first runner that fits, in the order native, packed, recurrent, solo; or the one that was asked for by name."""
-    return SoloRunner(model)
+    why: dict[str, str] = {}
+    for name in _ORDER if settings.runner == "auto" else (settings.runner,):
+        found = _RUNNERS[name](model, settings, adapters)
+        if not isinstance(found, str):
+            return found
+        why[name] = found
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in why.items())
+    raise BadSettings(f"no runner serves {model.path} as asked ({reasons}). Leave --runner, --weights or --adapter out.")
+
+
+def _packed(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:
+    if (reason := packed.unfit(model)) is not None:
+        return reason
+    if settings.weights not in ("auto", "fp32") or settings.cache != "fp32":
+        return f"it computes with the weights and a memory as they are, not {settings.weights} and {settings.cache}"
+    blocks = _blocks(model, settings, packed.block_bytes(model), packed.BLOCK_TOKENS)
+    return packed.PackedRunner(model, blocks)
+
+
+def _recurrent(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:
+    return recurrent.unfit(model) or _plain(settings, adapters) or recurrent.RecurrentRunner(model)
+
+
+def _solo(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:
+    return _plain(settings, adapters) or SoloRunner(model)
+
+
+def _plain(settings: Serving, adapters: Mapping[str, Path]) -> str | None:
+    """Why a runner that knows neither other weights nor adapters cannot serve; None: it can."""
+    if settings.weights not in ("auto", "fp32") or settings.cache != "fp32":
+        return f"it computes with the weights and a memory as they are, not {settings.weights} and {settings.cache}"
+    return f"it has no adapters ({', '.join(adapters)})" if adapters else None
+
+
+def _blocks(model: Model, settings: Serving, block_bytes: int, block_tokens: int) -> int:
+    """How many blocks: as asked, or what a quarter of the free memory holds and every row at full context needs at most."""
+    most = settings.rows * -(-model.context // block_tokens)
+    if settings.cache_tokens is not None:
+        return -(-settings.cache_tokens // block_tokens)
+    return max(-(-model.context // block_tokens), min(most, _free_bytes() // 4 // block_bytes))
+
+
+def _free_bytes() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+_RUNNERS: dict[str, Callable[[Model, Serving, Mapping[str, Path]], Runner | str]] = {
+    "packed": _packed, "recurrent": _recurrent, "solo": _solo,
+}  # fmt: skip
+_ORDER = ("packed", "recurrent", "solo")

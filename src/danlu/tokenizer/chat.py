@@ -1,51 +1,321 @@
-"""Conversations as text: chat templates in Hugging Face's template language, rendered in jinja2's immutable sandbox.
+"""Conversations as text and as ids: chat templates in Hugging Face's template language, where what people say stays text.
 
-CHATML is the template that Danlu gives to models it teaches to converse; models of others bring theirs.
+CHATML is the template that Danlu gives to models it teaches to converse; models of others bring theirs. Templates run in a
+process of their own (sandbox.py). `encode_chat` is for text from outside: names of special tokens in it stay text.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from danlu.core.errors import BadInput
+from danlu.core.errors import BadInput, nearest
+from danlu.tokenizer import sandbox
 from danlu.tokenizer.definition import IM_END, IM_START
+from danlu.tokenizer.engines import Reference
+from danlu.tokenizer.tokenizer import Tokenizer
 
-CHATML = (
-    "{% for message in messages %}"
-    f"{{{{ '{IM_START}' + message['role'] + '\\n' + message['content'] + '{IM_END}\\n' }}}}"
-    "{% endfor %}"
-    f"{{% if add_generation_prompt %}}{{{{ '{IM_START}assistant\\n' }}}}{{% endif %}}"
-)
+CHATML = """\
+{%- if tools %}
+    {{- '@START@system\\n' }}
+    {%- if messages and messages[0].role == 'system' %}
+        {{- messages[0].content + '\\n\\n' }}
+    {%- endif %}
+    {{- 'Functions you may call, one JSON object a line:\\n<tools>' }}
+    {%- for tool in tools %}
+        {{- '\\n' + tool | tojson }}
+    {%- endfor %}
+    {{- '\\n</tools>\\nTo call one, write its name and arguments as JSON:\\n' }}
+    {{- '<tool_call>\\n{"name": NAME, "arguments": {...}}\\n</tool_call>@END@\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message['role'] == 'tool' %}
+        {%- if loop.first or loop.previtem.role != 'tool' %}
+            {{- '@START@user' }}
+        {%- endif %}
+        {{- '\\n<tool_response>\\n' + message['content'] + '\\n</tool_response>' }}
+        {%- if loop.last or loop.nextitem.role != 'tool' %}
+            {{- '@END@\\n' }}
+        {%- endif %}
+    {%- elif message.tool_calls %}
+        {{- '@START@' + message['role'] }}
+        {%- if message.content %}
+            {{- '\\n' + message.content }}
+        {%- endif %}
+        {%- for call in message.tool_calls %}
+            {{- '\\n<tool_call>\\n{"name": ' + call.function.name | tojson + ', "arguments": ' }}
+            {{- call.function.arguments if call.function.arguments is string else call.function.arguments | tojson }}
+            {{- '}\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '@END@\\n' }}
+    {%- elif not (tools and loop.first and message['role'] == 'system') %}
+        {{- '@START@' + message['role'] + '\\n' + message['content'] + '@END@\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '@START@assistant\\n' }}
+{%- endif %}
+""".replace("@START@", IM_START).replace("@END@", IM_END)
+
+Template = str | Sequence[Mapping[str, str]]
+"""A template, or several with names, of which `tool_use` is for conversations with tools and `default` for others."""
+
+_OWN = frozenset({"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "pad_token", "unk_token",
+                  "mask_token"})  # fmt: skip
+"""Variables that are not for a sender to set."""
+_WORDS = {
+    "role": frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython"}),
+    "type": frozenset({"text", "function", "object", "array", "string", "number", "integer", "boolean", "null"}),
+}
+"""Values that templates compare and put into frames of their own; they cannot carry anything else."""
+_KEYS = """role content name tool_calls tool_call_id tool_name id type function arguments description parameters return text
+thinking reasoning reasoning_content title strict properties required items enum anyOf oneOf allOf default format nullable
+additionalProperties minimum maximum"""
+"""Keys that templates ask for; others (names of parameters) come from outside like every text."""
+_FRAME = frozenset(_KEYS.split())
+_PRIVATE = range(0xE000, 0xF900)
+"""Characters that Unicode gives no meaning."""
 
 
-def render(template: str, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True, **variables: Any) -> str:
-    """The text of a conversation; `variables` are what templates of others expect (bos_token, tools, ...).
+def render(template: Template, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True,
+           tools: Sequence[Mapping[str, Any]] | None = None, documents: Sequence[Mapping[str, Any]] | None = None,
+           **variables: Any) -> str:  # fmt: skip
+    """The text of a conversation; `variables` are what templates of others expect (bos_token, enable_thinking, ...).
 
-    Raises BadInput when the template refuses the messages or cannot be rendered.
+    Raises BadInput when the template refuses the messages, cannot be rendered, or does not come to an end.
 
     >>> render(CHATML, [{"role": "user", "content": "Hello"}])
     '<|im_start|>user\\nHello<|im_end|>\\n<|im_start|>assistant\\n'
     """
-    from jinja2 import TemplateError
+    given = {**variables, "messages": list(messages), "tools": tools or None, "documents": documents or None,
+             "add_generation_prompt": add_generation_prompt}  # fmt: skip
+    return _draw(chosen(template, bool(tools)), [given])[0]
 
+
+def encode_chat(tokenizer: Tokenizer, template: Template, messages: Sequence[Mapping[str, Any]],
+                tools: Sequence[Mapping[str, Any]] | None = None, add_generation_prompt: bool = True, *,
+                documents: Sequence[Mapping[str, Any]] | None = None, variables: Mapping[str, Any] | None = None,
+                continue_final: bool = False) -> list[int]:  # fmt: skip
+    """Ids of a conversation from outside: only the template's own special tokens become special.
+
+    variables: what the sender may set besides; only those that the template reads (`switches`).
+    continue_final: the last message is the beginning of the answer, and nothing follows its content.
+    Ids are those of transformers' apply_chat_template wherever contents do not try to form special tokens.
+    Raises BadInput.
+    """
+    one = chosen(template, bool(tools))
+    known = switches(one)
+    for name in variables or {}:
+        if name not in known:
+            raise BadInput(f"the chat template of this model reads no variable {name!r}. {nearest(name, known)}")
+    said = {**(variables or {}), "messages": [_spoken(message) for message in messages],
+            "tools": list(tools) if tools else None, "documents": list(documents) if documents else None}  # fmt: skip
+    private = _Private(tokenizer, one, said)
+    if continue_final:
+        if not messages or not isinstance(messages[-1].get("content"), str):
+            raise BadInput("there is no last message with a text to go on from.")
+        said["messages"][-1] = {**said["messages"][-1], "content": messages[-1]["content"] + private.cut}
+    own = {**_roles(tokenizer), "add_generation_prompt": add_generation_prompt and not continue_final}
+    near, safe = _draw(
+        one,
+        [
+            {**{name: _mapped(part, change) for name, part in said.items()}, **own}
+            for change in (private.hide_names, private.hide_all)
+        ],
+        private.show,
+    )
+    if continue_final:
+        near, safe = (_until(text, private.cut) for text in (near, safe))
+    same = private.specials(near) == private.specials(safe)
+    return private.encode(near if same else safe)
+
+
+def switches(template: Template) -> frozenset[str]:
+    """Variables of a template that a sender may set: enable_thinking and its like."""
+    return frozenset(variables_read(template)) - _OWN
+
+
+def knows_tools(template: Template) -> bool:
+    """Whether a template writes the tools into the prompt itself."""
+    return "tools" in variables_read(template)
+
+
+@functools.lru_cache(maxsize=64)
+def _names(template: str) -> frozenset[str]:
+    return frozenset(sandbox.SHARED.names(template))
+
+
+def variables_read(template: Template) -> frozenset[str]:
+    """All variables that a template reads. Raises BadInput for a template that is none."""
+    texts = [template] if isinstance(template, str) else [part["template"] for part in template]
+    return frozenset().union(*(_names(text) for text in texts))
+
+
+def chosen(template: Template, tools: bool) -> str:
+    """The one template for this conversation among those that a model brings."""
+    if isinstance(template, str):
+        return template
+    named = {part["name"]: part["template"] for part in template}
+    found = named.get("tool_use") if tools else None
+    if found is None and "default" not in named:
+        raise BadInput(f"the model has chat templates named {', '.join(named) or 'nothing'}, and none is called default.")
+    return found or named["default"]
+
+
+def _draw(template: str, variables: Sequence[Mapping[str, Any]], show: Callable[[str], str] = str) -> list[str]:
     try:
-        text: str = _compile(template).render(messages=messages, add_generation_prompt=add_generation_prompt, **variables)
-    except (TemplateError, TypeError) as error:
+        return sandbox.SHARED.draw(template, variables)
+    except BadInput as error:
+        count = len(variables[0]["messages"])
         raise BadInput(
-            f"the chat template cannot render these {len(messages)} message(s): {error}. Each needs a role and a content that "
-            f"the template knows."
+            f"{show(error.args[0])} It was given {count} message(s); each needs a role and a content that it knows."
         ) from None
-    return text
 
 
-@functools.lru_cache(maxsize=16)
-def _compile(template: str) -> Any:
-    from jinja2.exceptions import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+def _spoken(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message as templates expect it: the arguments of calls are objects, not JSON text of them."""
+    found = dict(message)
+    if found.get("tool_calls"):
+        found["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": _object(call["function"].get("arguments"))}}
+            if "function" in call
+            else call
+            for call in found["tool_calls"]
+        ]
+    return found
 
-    def refuse(message: str) -> NoReturn:
-        raise TemplateError(message)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = refuse
-    return environment.from_string(template)
+def _object(arguments: Any) -> Any:
+    """Arguments as an object where they are JSON of one; otherwise as they came."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        found = json.loads(arguments, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return arguments
+    return found if isinstance(found, dict) else arguments
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _roles(tokenizer: Tokenizer) -> dict[str, str]:
+    """The names of special tokens under which templates ask for them."""
+    found = {}
+    for role in ("bos_token", "eos_token", "pad_token", "unk_token", "mask_token"):
+        value = tokenizer.config.get(role)
+        name = value.get("content") if isinstance(value, Mapping) else value
+        if isinstance(name, str):
+            found[role] = name
+    return found
+
+
+def _mapped(value: Any, change: Callable[[str], str], key: str = "") -> Any:
+    """A tree with every text changed that came from outside; words of the frame stay."""
+    if isinstance(value, str):
+        return value if value in _WORDS.get(key, ()) else change(value)
+    if isinstance(value, Mapping):
+        return {name if name in _FRAME else change(name): _mapped(part, change, name) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mapped(part, change, key) for part in value]
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    """Every text in a tree, keys too."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for name, part in value.items() for text in (name, *_texts(part))]
+    return [text for part in value for text in _texts(part)] if isinstance(value, list | tuple) else []
+
+
+def _until(text: str, mark: str) -> str:
+    """The text before a mark that must stand in it once."""
+    if text.count(mark) != 1:
+        raise BadInput("the chat template changes the last message, so that an answer cannot go on from it.")
+    return text[: text.index(mark)]
+
+
+class _Private:
+    """Stand-ins for the characters that special tokens are written with: private characters that occur nowhere else.
+
+    Every stand-in is one character, so no template can cut one in two, and lengths, blanks and line ends stay as they are.
+    Two disguises are rendered. `hide_names` hides the names of special tokens within contents and nothing else: contents
+    without them are rendered as ever. `hide_all` hides every character that such a name could be made of, so that a special
+    token in its text is certainly the template's own, whatever the template cuts, joins or frames. Where both texts hold the
+    same special tokens in the same order the first is as safe as the second, and it is what the template's author meant.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, template: str, said: Any):
+        self._tokenizer = tokenizer
+        used = {character for text in (template, *_texts(said)) for character in text if ord(character) in _PRIVATE}
+        letters = sorted({letter for name in tokenizer.special_tokens for letter in name if not letter.isspace()})
+        free = [chr(code) for code in _PRIVATE if chr(code) not in used]
+        if len(free) <= len(letters):
+            raise BadInput("the conversation uses nearly all of Unicode's private characters; leave some out.")
+        self.cut, *free = free
+        self._there = {ord(letter): stand_in for letter, stand_in in zip(letters, free, strict=False)}
+        self._back = {ord(stand_in): chr(code) for code, stand_in in self._there.items()}
+
+    def hide_all(self, text: str) -> str:
+        """All characters of special tokens replaced."""
+        return text.translate(self._there)
+
+    def hide_names(self, text: str) -> str:
+        """Special tokens' names replaced, longest first."""
+        for name in sorted(self._tokenizer.special_tokens, key=len, reverse=True):
+            if name in text:
+                text = text.replace(name, self.hide_all(name))
+        return text
+
+    def show(self, text: str) -> str:
+        """The text as it was said."""
+        return text.translate(self._back)
+
+    def specials(self, text: str) -> list[str]:
+        """Special tokens of a rendered text, in order."""
+        return [name for name, _, _ in self._found(text)]
+
+    def _found(self, text: str) -> list[tuple[str, int, int]]:
+        special = self._tokenizer.special_tokens
+        if not special:
+            return []
+        matches = self._tokenizer.search(frozenset(special)).finditer(text)
+        hits = [(match[match.lastindex or 0], match.start(), match.end()) for match in matches]
+        return [hit for hit in hits if hit[0] in special]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a rendered text."""
+        shown = self.show(text)
+        if shown == text:  # nothing is hidden in it
+            return _whole(self._tokenizer, text)
+        ids: list[int] = []
+        done = 0
+        for name, start, end in [*self._found(text), ("", len(text), len(text))]:
+            ids += self._tokenizer.encode(self.show(text[done:start])) if start > done else []
+            ids += [self._tokenizer.special_tokens[name]] if name else []
+            done = end
+        return ids
+
+
+def _whole(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of a text whose special tokens all are meant."""
+    special = [token for token in tokenizer.parts["added_tokens"] if token["special"]]
+    loose = tokenizer.parts.get("normalizer") and any(token["normalized"] for token in special)  # other spellings would be found
+    if tokenizer.engine.name != Reference.name or loose:
+        return tokenizer.encode(text, allow_special=tokenizer.special_tokens)
+    found: list[int] = _reference(tokenizer.definition).encode(text, add_special_tokens=False).ids
+    return found
+
+
+@functools.lru_cache(maxsize=4)
+def _reference(definition: str) -> Any:
+    """A tokenizer of the `tokenizers` library for whole texts: it looks at blanks across special tokens, which pieces cannot."""
+    import tokenizers
+
+    made = tokenizers.Tokenizer.from_str(definition)
+    made.no_truncation()
+    made.no_padding()
+    return made

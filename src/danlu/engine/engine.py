@@ -11,7 +11,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,9 @@ from danlu.engine.job import Job, Ticket
 from danlu.engine.scheduler import Limits, Scheduler
 from danlu.engine.sequence import Sequence as Written
 from danlu.engine.work import Piece, RowFault, Runner
+
+_MOST_SHOWN = 64
+"""Answers that `status` lists."""
 
 _IDLE_S = 0.5
 """How long the thread sleeps when nothing is asked of it, before it looks at deadlines again."""
@@ -106,6 +109,7 @@ class Engine:
         self._closing: float | None = None
         self._crashed = False
         self._count = _Counters()
+        self._seen = self._look()
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._work, name="danlu-engine", daemon=True)
 
@@ -129,8 +133,7 @@ class Engine:
         with self._bell:
             if self._closing is not None or self._crashed or not self._thread.is_alive():
                 raise EngineClosed("the engine is stopping and takes no more requests. Ask again once it has restarted.")
-            waiting = self._scheduler.waiting + sum(one.job.choices for one in self._came)
-            waiting += sum(map(len, self._later.values()))
+            waiting = self._seen.waiting + sum(one.job.choices for one in self._came)
             if waiting + job.choices > self.limits.waiting:
                 raise QueueFull(
                     f"{waiting} answers wait already and {self.limits.waiting} may: ask again in a moment, or raise --waiting."
@@ -146,23 +149,10 @@ class Engine:
 
     def status(self) -> Status:
         """How it goes."""
-        scheduler, count, pool = self._scheduler, self._count, self.pool
         since = self._busy_since
-        rows = tuple(
-            {"row": one.row, "choice": one.choice, "prompt_tokens": one.prompt, "tokens": one.written, "held": one.held,
-             "state": "waiting" if one.row < 0 else "reading" if one.reading else "writing",
-             "age_s": round(time.monotonic() - one.ticket.submitted, 3)}
-            for one in list(scheduler.everything())
-        )  # fmt: skip
-        return Status(
-            alive=self._thread.is_alive() and not self._crashed,
+        return replace(
+            self._seen, alive=self._thread.is_alive() and not self._crashed,
             stalled_s=0.0 if since is None else time.monotonic() - since,
-            running=len(scheduler.running), waiting=scheduler.waiting + len(self._came),
-            blocks=pool.blocks if pool else 0, blocks_used=pool.used if pool else 0,
-            steps=count.steps, prompt_tokens=count.prompt_tokens, generated_tokens=count.generated_tokens,
-            queried_tokens=pool.queried_tokens if pool else 0, found_tokens=pool.found_tokens if pool else 0,
-            preemptions=scheduler.preemptions, drafted_tokens=count.drafted_tokens, accepted_tokens=count.accepted_tokens,
-            requests=rows,
         )  # fmt: skip
 
     def close(self, drain_s: float = 0.0) -> None:
@@ -174,6 +164,25 @@ class Engine:
             self._thread.join()
 
     # ---- the engine's thread ---------------------------------------------------------------------------------------------
+
+    def _look(self) -> Status:
+        """What other threads may see until the next step: they never touch queues that this one changes."""
+        scheduler, count, pool = self._scheduler, self._count, self.pool
+        now, later = time.monotonic(), sum(map(len, self._later.values()))
+        rows = tuple(
+            {"row": one.row, "choice": one.choice, "prompt_tokens": one.prompt, "tokens": one.written, "held": one.held,
+             "state": "waiting" if one.row < 0 else "reading" if one.reading else "writing",
+             "age_s": round(now - one.ticket.submitted, 3)}
+            for one in scheduler.everything()[:_MOST_SHOWN]
+        )  # fmt: skip
+        return Status(
+            alive=True, stalled_s=0.0, running=len(scheduler.running), waiting=scheduler.waiting + later,
+            blocks=pool.blocks if pool else 0, blocks_used=pool.used if pool else 0,
+            steps=count.steps, prompt_tokens=count.prompt_tokens, generated_tokens=count.generated_tokens,
+            queried_tokens=pool.queried_tokens if pool else 0, found_tokens=pool.found_tokens if pool else 0,
+            preemptions=scheduler.preemptions, drafted_tokens=count.drafted_tokens, accepted_tokens=count.accepted_tokens,
+            requests=rows,
+        )  # fmt: skip
 
     def _check(self, job: Job) -> None:
         if not job.ids:
@@ -214,6 +223,7 @@ class Engine:
             while True:
                 self._admit()
                 self._sweep()
+                self._seen = self._look()
                 busy = bool(self._scheduler.running or self._scheduler.waiting)
                 if self._closing is not None and (not busy or time.monotonic() >= self._closing):
                     return False

@@ -7,7 +7,7 @@ joined are the answer in one piece, bytes and log-probabilities included.
 
 import asyncio
 import queue
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from danlu.core.errors import DanluError
@@ -90,12 +90,15 @@ class _Choice:
 
 
 class Reader:
-    """Turns one request's events into deltas; `push` returns what can be shown now."""
+    """Turns one request's events into deltas; `push` returns what can be shown now.
+
+    shown: names of special tokens that are text for this request; others have none.
+    """
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), choices: int = 1, ends: frozenset[int] = frozenset(),
-                 prompt: Sequence[int] = (), show_special: bool = False):  # fmt: skip
+                 prompt: Sequence[int] = (), shown: Collection[str] = ()):  # fmt: skip
         self._tokenizer, self._ends, self._prompt = tokenizer, ends, prompt
-        self._hidden = frozenset() if show_special else frozenset(tokenizer.special_tokens.values())
+        self._hidden = frozenset(number for name, number in tokenizer.special_tokens.items() if name not in shown)
         self.choices = [_Choice(tokenizer.decoder(), StopWatch(stops)) for _ in range(choices)]
 
     @property
@@ -197,13 +200,13 @@ def answered(engine: Engine, job: Job, tokenizer: Tokenizer, stops: Sequence[str
         _leave(engine, ticket, reader)
 
 
-async def answering(engine: Engine, job: Job, tokenizer: Tokenizer, stops: Sequence[str] = ()
+async def answering(engine: Engine, job: Job, tokenizer: Tokenizer, stops: Sequence[str] = (), shown: Collection[str] = ()
                     ) -> AsyncIterator[Delta | PromptRead]:  # fmt: skip
     """The same for asyncio: the engine's events come over to the running loop."""
     loop = asyncio.get_running_loop()
     came: asyncio.Queue[Event] = asyncio.Queue()
     ticket = engine.submit(job, lambda event: _hand_over(loop, came, event))
-    reader = Reader(tokenizer, stops, job.choices, job.ends, job.ids)
+    reader = Reader(tokenizer, stops, job.choices, job.ends, job.ids, shown)
     try:
         while not reader.done:
             for made in _followed(reader, reader.push(await came.get()), ticket):

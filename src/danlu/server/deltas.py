@@ -7,9 +7,9 @@ After the last Finished the usage of the run is complete. A failure is raised as
 
 Where a model's text holds more than text (tool calls, reasoning), a `Splitter` takes it apart. danlu/server/tools gives
 
-    def plan(request: fields.Chat, template: str | None) -> Plan        # raises ApiError, e.g. for an unknown tool_choice
+    def plan(request: fields.Chat, template: Template | None, special_tokens: Mapping[str, int]) -> Plan
 
-and chat.py asks it for every request that names tools or whose template knows reasoning.
+and chat.py asks it for every chat. It raises ApiError, e.g. for a tool_choice that names no tool, and BadInput.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -84,6 +84,9 @@ class Usage:
 class Splitter(Protocol):
     """Takes the text of one choice apart."""
 
+    thinking: bool
+    """Whether what comes next belongs to the reasoning: tokens that come while it holds are reasoning_tokens."""
+
     def push(self, text: str) -> Sequence[Delta]:
         """Parts that are certain now; `scores` stay empty, chat.py adds them."""
         ...
@@ -95,15 +98,20 @@ class Splitter(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """How a request with tools or reasoning is put to the model and how its answer is read."""
+    """How a chat is put to the model and how its answer is read."""
 
+    messages: Sequence[Mapping[str, Any]] = ()
+    """The conversation as chat templates take it: developer is system, content is one text, tools are told where need be."""
+    tools: Sequence[Mapping[str, Any]] | None = None
+    """For the template's own list of tools."""
     variables: Mapping[str, Any] = field(default_factory=dict)
-    """For the template: tools, and whatever the request lets it know."""
+    """Switches for the template (enable_thinking and its like)."""
     constraint: tuple[str, Any] | None = None
-    """kind and spec for engine.constrain.compile, where the answer is held to a form (tool_choice required or named)."""
+    """kind and spec for engine.constrain.compile, in place of the form that the request asks for and with that form in it:
+    where calls are held to a form (tool_choice required or named, strict tools) or reasoning comes before a form."""
     prefill: str = ""
-    """Text that the answer begins with: appended to the prompt, given to the splitter first."""
+    """Text that the answer begins with: its ids (special tokens are meant) follow the prompt's, and the splitter gets it first."""
     splitter: Callable[[int], Splitter] | None = None
     """Makes the splitter of a choice; None: the text is the answer."""
-    stop: tuple[str, ...] = ()
-    """Stop texts beside those of the request."""
+    special: frozenset[str] = frozenset()
+    """Special tokens that the splitter must see in the text, where others are hidden."""

@@ -11,6 +11,7 @@ from pydantic import Field
 from danlu.core import log
 from danlu.core.errors import BadSettings
 from danlu.core.settings import Settings
+from danlu.engine.adapters import read_adapter
 from danlu.engine.engine import Engine
 from danlu.engine.model import Model
 from danlu.engine.runners import packed, recurrent
@@ -69,7 +70,7 @@ def _packed(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Ru
     if settings.weights not in ("auto", "fp32") or settings.cache != "fp32":
         return f"it computes with the weights and a memory as they are, not {settings.weights} and {settings.cache}"
     blocks = _blocks(model, settings, packed.block_bytes(model), packed.BLOCK_TOKENS)
-    return packed.PackedRunner(model, blocks)
+    return packed.PackedRunner(model, blocks, adapters={name: read_adapter(path) for name, path in adapters.items()})
 
 
 def _recurrent(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:

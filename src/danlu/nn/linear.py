@@ -4,13 +4,20 @@ Master weights stay float32 while activations may be bfloat16 (models/precision.
 step, costs nothing when the types agree, and autograd brings the gradient back to the weight's own type.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Added = Callable[[Tensor, Tensor], Tensor]
+"""What is laid on a layer from outside (an adapter): its input and its product to what it answers."""
+
 
 class Linear(nn.Module):
     """x (..., I) -> x W^T + b (..., O); weight (O, I) as Hugging Face stores it. Values come from `initialise` or a file."""
+
+    added: Added | None = None
 
     def __init__(self, inputs: int, outputs: int, bias: bool = False):
         super().__init__()
@@ -18,11 +25,19 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        y = F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        return y if self.added is None else self.added(x, y)
+
+
+def bare(*layers: Linear) -> bool:
+    """Whether the weights are all that there is, so that a fused pass may use them alone."""
+    return all(isinstance(layer, Linear) and layer.bias is None and layer.added is None for layer in layers)
 
 
 class Transposed(nn.Module):
     """x (..., I) -> x W + b (..., O); weight (I, O), the way GPT-2 checkpoints store theirs."""
+
+    added: Added | None = None
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -30,7 +45,8 @@ class Transposed(nn.Module):
         self.bias = nn.Parameter(torch.empty(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.t().to(x.dtype), self.bias.to(x.dtype))
+        y = F.linear(x, self.weight.t().to(x.dtype), self.bias.to(x.dtype))
+        return y if self.added is None else self.added(x, y)
 
 
 class Embedding(nn.Module):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danlu.nn import kernels
-from danlu.nn.linear import Linear
+from danlu.nn.linear import Linear, bare
 from danlu.nn.norm import RMSNorm, fusible, normalise, normalise_back
 from danlu.nn.project import project_plain
 
@@ -27,7 +27,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor, norm: RMSNorm) -> Tensor:
         dtype = norm.compute_dtype or x.dtype
-        if self.gate_proj.bias is not None or not fusible(x, norm.gain, dtype):
+        if not bare(self.gate_proj, self.up_proj, self.down_proj) or not fusible(x, norm.gain, dtype):
             return self.plain(x, norm)
         weights = (self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight)
         y: Tensor = _SwiGLU.apply(x, norm.gain, norm.eps, dtype, *weights)
@@ -49,7 +49,7 @@ class FusedSwiGLU(nn.Module):
 
     def forward(self, x: Tensor, norm: RMSNorm) -> Tensor:
         dtype = norm.compute_dtype or x.dtype
-        if not fusible(x, norm.gain, dtype):
+        if not bare(self.gate_up_proj, self.down_proj) or not fusible(x, norm.gain, dtype):
             return self.plain(x, norm)
         y: Tensor = _SwiGLU.apply(x, norm.gain, norm.eps, dtype, *self.gate_up_proj.weight.chunk(2), self.down_proj.weight)
         return y

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from danlu.nn.linear import Linear
+from danlu.nn.linear import Linear, bare
 from danlu.nn.norm import RMSNorm, fusible, normalise, normalise_back
 
 
@@ -23,7 +23,7 @@ def project_plain(x: Tensor, norm: RMSNorm, *layers: Linear) -> tuple[Tensor, ..
 def project(x: Tensor, norm: RMSNorm, *layers: Linear) -> tuple[Tensor, ...]:
     """What `project_plain` computes."""
     dtype = norm.compute_dtype or x.dtype
-    if any(layer.bias is not None for layer in layers) or not fusible(x, norm.gain, dtype):
+    if not bare(*layers) or not fusible(x, norm.gain, dtype):
         return project_plain(x, norm, *layers)
     products: tuple[Tensor, ...] = _Project.apply(x, norm.gain, norm.eps, dtype, *(layer.weight for layer in layers))
     return products

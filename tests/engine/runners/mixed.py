@@ -45,7 +45,7 @@ def play(runner, ids, blocks, *, wants=None, adapters=None, rows=tuple(CUTS)):
     """All steps: for each row the logits of its tokens; `wants` cuts them to the last ones of each piece."""
     adapters = adapters or {}
     found, at = {row: [] for row in rows}, dict.fromkeys(rows, 0)
-    for step in range(max(map(len, CUTS.values()))):
+    for step in range(max(len(CUTS[row]) for row in rows)):
         pieces = []
         for row in rows[step % len(rows) :] + rows[: step % len(rows)]:
             if step < len(CUTS[row]):

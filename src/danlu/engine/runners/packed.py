@@ -4,12 +4,13 @@ On a processor or a GPU, in torch. Matrices meet the tokens of all sequences at 
 apart). Leaves out what a family keeps otherwise: `unfit` says why, and other runners serve it. N tokens of a step, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from danlu.engine.adapters import Adapter, Adapters
 from danlu.engine.model import Model
 from danlu.engine.work import Piece, RowFault
 from danlu.models.base import CausalLM
@@ -39,9 +40,15 @@ def block_bytes(model: Model, block_tokens: int = BLOCK_TOKENS) -> int:
 
 
 class PackedRunner:
-    """See Runner. `blocks` blocks of `block_tokens` tokens are set aside at once."""
+    """See Runner. `blocks` blocks of `block_tokens` tokens are set aside at once; `adapters` may be asked for by name.
 
-    def __init__(self, model: Model, blocks: int, block_tokens: int = BLOCK_TOKENS):
+    Raises ValueError for a model that it cannot serve, UnsupportedModel for an adapter that does not fit the model.
+    """
+
+    whole_prompts = False
+
+    def __init__(self, model: Model, blocks: int, block_tokens: int = BLOCK_TOKENS,
+                 adapters: Mapping[str, Adapter] | None = None):  # fmt: skip
         if (why := unfit(model)) is not None:
             raise ValueError(f"no packed runner: {why}")
         self._model = model.model
@@ -50,6 +57,7 @@ class PackedRunner:
         self.kernel = f"torch {torch.__version__} on {self._model.device.type}, {self._model.activation_dtype}, packed"
         self._state = PagedState(self._model.new_state(1, 1), blocks, block_tokens)
         self._state.planned = self.context
+        self._adapters = Adapters(self._model, adapters or {})
 
     @torch.inference_mode()
     def run(self, pieces: Sequence[Piece]) -> list[np.ndarray]:
@@ -58,7 +66,8 @@ class PackedRunner:
         sight = PagedSight.of(spans, self.block_tokens, self._model.device)
         ids_N = torch.from_numpy(np.concatenate([piece.ids for piece in pieces])).to(self._model.device)
         self._state.take(sight, ids_N)
-        hidden_ND = self._model.hidden(ids_N[None], state=self._state)[0]
+        with self._adapters.applied(self._users(pieces, spans)):
+            hidden_ND = self._model.hidden(ids_N[None], state=self._state)[0]
         self._check(hidden_ND, pieces, sight)
         wanted = np.concatenate([
             np.arange(span.begin + span.tokens - piece.want, span.begin + span.tokens)
@@ -81,6 +90,17 @@ class PackedRunner:
             spans.append(Span(begin, len(piece.ids), piece.start, piece.blocks.astype(np.int64)))
             begin += len(piece.ids)
         return spans
+
+    def _users(self, pieces: Sequence[Piece], spans: Sequence[Span]) -> dict[str, Tensor]:
+        """Tokens of the row that use each adapter."""
+        rows: dict[str, list[np.ndarray]] = {}
+        for piece, span in zip(pieces, spans, strict=True):
+            if piece.adapter is not None:
+                if piece.adapter not in self._adapters.names:
+                    known = ", ".join(self._adapters.names) or "none"
+                    raise RowFault(piece.row, f"there is no adapter called {piece.adapter!r} (known: {known})")
+                rows.setdefault(piece.adapter, []).append(np.arange(span.begin, span.begin + span.tokens))
+        return {name: torch.from_numpy(np.concatenate(parts)).to(self._model.device) for name, parts in rows.items()}
 
     @property
     def _rows(self) -> int:

@@ -32,6 +32,7 @@ class RecurrentRunner:
 
     block_tokens = 0
     blocks = 0
+    whole_prompts = False
 
     def __init__(self, model: Model):
         if (why := unfit(model)) is not None:

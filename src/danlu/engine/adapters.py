@@ -1,0 +1,203 @@
+"""Low-rank adapters by request (LoRA, Hu et al. 2021, arXiv:2106.09685): many users' small changes beside one base, in one step.
+
+A folder as PEFT writes it: adapter_config.json and adapter_model.safetensors. A matrix W of the base answers W x + scale B (A x)
+to the tokens whose sequence uses the adapter, scale = alpha / r. Refused by name is whatever else such a folder may ask for:
+other kinds of adapters, whole modules, biases, weight decomposition (DoRA), first values that changed the base.
+R channels of an adapter, I inputs, O outputs, N tokens of a step.
+"""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from danlu.core.errors import DamagedWeights, NotAnArtifact, UnsupportedModel
+from danlu.models.base import LanguageModel
+from danlu.nn.linear import Linear, Transposed
+
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_READ = {"peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"}
+_HARMLESS = {
+    "auto_mapping", "base_model_name_or_path", "exclude_modules", "fan_in_fan_out", "inference_mode", "layers_pattern",
+    "layers_to_transform", "lora_dropout", "megatron_core", "peft_version", "qalora_group_size", "revision", "target_modules",
+    "task_type", "ensure_weight_tying", "eva_config",
+}  # fmt: skip
+"""Which matrices, and how it was trained: the tensors say the former, and the latter is over."""
+_NOTHING: dict[str, tuple[Any, ...]] = {"bias": ("none",), "init_lora_weights": (True, "gaussian", "orthogonal", "eva")}
+"""Values that ask for nothing; of other fields null, false and empty ones."""
+
+Matrices = tuple[np.ndarray, np.ndarray, float]
+"""A (R, I) and B (O, R), float32, and the scale."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What a folder holds, by the names of the base's modules on disk."""
+
+    path: Path
+    modules: dict[str, Matrices]
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the matrices."""
+        return sum(a.nbytes + b.nbytes for a, b, _ in self.modules.values())
+
+
+def read_adapter(folder: Path | str) -> Adapter:
+    """An adapter as PEFT saves it. Raises NotAnArtifact, UnsupportedModel (naming what is not computed) or DamagedWeights."""
+    folder = Path(folder)
+    config = _config(folder)
+    if wrong := list(_wrong(config)):
+        raise UnsupportedModel("\n  ".join([
+            f"{folder}: {_CONFIG} asks for what is not computed here:", *wrong,
+            "Merge it into its base with PEFT (merge_and_unload) and serve the merged model.",
+        ]))  # fmt: skip
+    pairs = _pairs(folder)
+    return Adapter(folder, {name: (a, b, _scale(config, name, a, folder)) for name, (a, b) in pairs.items()})
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    except OSError:
+        raise NotAnArtifact(f"{folder} holds no adapter: no readable {_CONFIG}. Give a folder that PEFT has saved.") from None
+    except ValueError as error:
+        raise UnsupportedModel(f"{folder / _CONFIG} is not JSON ({error}). Copy the adapter again.") from None
+    if not isinstance(found, dict):
+        raise UnsupportedModel(f"{folder / _CONFIG}: expected an object, found {type(found).__name__}.")
+    return found
+
+
+def _wrong(config: dict[str, Any]) -> Iterator[str]:
+    if config.get("peft_type") != "LORA":
+        yield f"peft_type: {config.get('peft_type')!r} (computed here: 'LORA')"
+        return
+    for field in ("r", "lora_alpha"):
+        if isinstance(config.get(field), bool) or not isinstance(config.get(field), (int, float)) or config[field] <= 0:
+            yield f"{field}: {config.get(field)!r} (a number above 0)"
+    for field, value in sorted(config.items()):
+        if field not in _READ | _HARMLESS and value and value not in _NOTHING.get(field, ()):
+            yield f"{field}: {value!r}"
+
+
+def _pairs(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """A and B of every module."""
+    path = folder / _WEIGHTS
+    if not path.is_file():
+        pickled = (folder / "adapter_model.bin").is_file()
+        why = " Its adapter_model.bin is a pickle, which may run anything; it is not read." if pickled else ""
+        raise NotAnArtifact(f"{folder} holds no {_WEIGHTS}.{why} Save the adapter with PEFT's save_pretrained.")
+    try:
+        tensors = load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise DamagedWeights(f"{path} cannot be read ({error}). Copy the adapter again.") from None
+    halves: dict[str, dict[str, np.ndarray]] = {}
+    wrong = []
+    for name, tensor in tensors.items():
+        found = re.fullmatch(rf"{re.escape(_PREFIX)}(.+)\.lora_(A|B)\.weight", name)
+        if found is None or tensor.dim() != 2:
+            wrong.append(f"{name}: {list(tensor.shape)}")
+        elif not tensor.isfinite().all():
+            raise DamagedWeights(f"{path}: {name} holds values that are no numbers. Go back to an earlier checkpoint.")
+        else:
+            halves.setdefault(found[1], {})[found[2]] = tensor.float().numpy()
+    if wrong:
+        raise UnsupportedModel("\n  ".join([f"{path}: tensors that are no A or B of a matrix:", *wrong]))
+    odd = [name for name, pair in halves.items() if len(pair) != 2 or len(pair["A"]) != pair["B"].shape[1]]
+    if odd or not halves:
+        raise DamagedWeights(f"{path}: A and B do not go together in {', '.join(odd) or 'any module: the file is empty'}.")
+    return {name: (pair["A"], pair["B"]) for name, pair in halves.items()}
+
+
+def _scale(config: dict[str, Any], name: str, a_RI: np.ndarray, folder: Path) -> float:
+    alpha, rank = (_said(config, name, *fields) for fields in (("alpha_pattern", "lora_alpha"), ("rank_pattern", "r")))
+    if rank != len(a_RI):
+        raise DamagedWeights(f"{folder}: {name} has {len(a_RI)} channels, but {_CONFIG} says {rank}. Copy the adapter again.")
+    return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))
+
+
+def _said(config: dict[str, Any], name: str, pattern: str, common: str) -> float:
+    """A number for one module: of the first pattern that fits the end of its name, else the common one."""
+    for ending, value in (config.get(pattern) or {}).items():
+        if re.fullmatch(rf"(.*\.)?({ending})", name):
+            return float(value)
+    return float(config[common])
+
+
+def places(adapter: Adapter, model: LanguageModel) -> dict[str, Matrices]:
+    """The matrices by the names of the model's own modules. Raises UnsupportedModel for those that have no such place here."""
+    modules, found, wrong = dict(model.named_modules()), {}, []
+    for name, (a_RI, b_OR, scale) in adapter.modules.items():
+        own = (model.name_here(f"{name}.weight") or "").removesuffix(".weight")
+        layer = modules.get(own)
+        if not isinstance(layer, (Linear, Transposed)) or layer.weight is model.output_weight:
+            wrong.append(f"{name}: no layer of {model.config.name} that takes an adapter")
+            continue
+        outputs, inputs = layer.weight.shape if isinstance(layer, Linear) else layer.weight.shape[::-1]
+        if (b_OR.shape[0], a_RI.shape[1]) != (outputs, inputs):
+            wrong.append(
+                f"{name}: made for {a_RI.shape[1]} inputs and {len(b_OR)} outputs, but the layer has {inputs} and {outputs}"
+            )
+        found[own] = (a_RI, b_OR, scale)
+    if wrong:
+        raise UnsupportedModel(
+            "\n  ".join([f"{adapter.path} does not fit the model:", *wrong, "Was it trained on another base?"])
+        )
+    return found
+
+
+class Adapters:
+    """Adapters beside one model, of which each token of a step may use one."""
+
+    def __init__(self, model: LanguageModel, adapters: Mapping[str, Adapter]):
+        self._modules: dict[str, nn.Module] = dict(model.named_modules())
+        self._held: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
+        for name, adapter in adapters.items():
+            self._held[name] = {
+                own: (torch.from_numpy(a).to(model.device), torch.from_numpy(b * np.float32(scale)).to(model.device))
+                for own, (a, b, scale) in places(adapter, model).items()
+            }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that may be asked for."""
+        return tuple(self._held)
+
+    @contextlib.contextmanager
+    def applied(self, rows: Mapping[str, Tensor]) -> Iterator[None]:
+        """Within, the model's layers answer the given tokens of a row (1, N, ...) with their adapters; others as ever."""
+        adding: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        for name, rows_N in rows.items():
+            for own, (a_RI, b_OR) in self._held[name].items():
+                adding.setdefault(own, []).append((rows_N, a_RI, b_OR))
+        try:
+            for own, parts in adding.items():
+                self._modules[own].added = _Added(parts)  # type: ignore[assignment]
+            yield
+        finally:
+            for own in adding:
+                self._modules[own].added = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class _Added:
+    """What the adapters of a step add to one layer's product."""
+
+    parts: Sequence[tuple[Tensor, Tensor, Tensor]]
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        x_NI, y_NO = x.flatten(0, -2), y.flatten(0, -2)
+        for rows_N, a_RI, b_OR in self.parts:
+            more_NO = (x_NI[rows_N].float() @ a_RI.t()) @ b_OR.t()
+            y_NO[rows_N] = (y_NO[rows_N] + more_NO).to(y.dtype)
+        return y_NO.view(y.shape)

@@ -1,6 +1,7 @@
 """Chat templates in the style of published families, written for these tests, each with a small tokenizer that fits it."""
 
 import functools
+import json
 
 from danlu.tokenizer.definition import assemble, bpe_model
 from danlu.tokenizer.tokenizer import Tokenizer
@@ -131,6 +132,8 @@ def tokenizer(style: str) -> Tokenizer:
     """The small tokenizer of a style."""
     template, special = STYLES[style]
     made = _pieces(special) if style == "pieces" else Bytes(Bytes.Config()).train(special_tokens=special)
+    if style == "qwen3":
+        made = _with_words(made, ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"))
     return Tokenizer(made.definition, {**made.config, "bos_token": special[0], "eos_token": special[1]}, template)
 
 
@@ -143,3 +146,11 @@ def _pieces(special: tuple[str, ...]) -> Tokenizer:
     steps = [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]
     whole = assemble(model, special, pre_tokenizer=space, decoder={"type": "Sequence", "decoders": steps})
     return Tokenizer.build(whole, special)
+
+
+def _with_words(made: Tokenizer, words: tuple[str, ...]) -> Tokenizer:
+    """The same with added words that are not special: they are found in ordinary text."""
+    tree = json.loads(made.definition)
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+    tree["added_tokens"] += [{"id": made.vocab_size + at, "content": word, **flags} for at, word in enumerate(words)]
+    return Tokenizer(json.dumps(tree), made.config)

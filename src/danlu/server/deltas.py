@@ -9,7 +9,9 @@ Where a model's text holds more than text (tool calls, reasoning), a `Splitter` 
 
     def plan(request: fields.Chat, template: Template | None, special_tokens: Mapping[str, int]) -> Plan
 
-and chat.py asks it for every chat. It raises ApiError, e.g. for a tool_choice that names no tool, and BadInput.
+and chat.py asks it for every chat. It raises ApiError, e.g. for a tool_choice that names no tool, and BadInput. The ids of the
+prompt are then tokenizer.chat.encode_chat(tokenizer, template, plan.messages, plan.tools, variables=plan.variables), in which
+nothing that anybody said becomes a control token, in a process that cannot hang, and the ids of plan.prefill.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -110,7 +112,7 @@ class Plan:
     """kind and spec for engine.constrain.compile, in place of the form that the request asks for and with that form in it:
     where calls are held to a form (tool_choice required or named, strict tools) or reasoning comes before a form."""
     prefill: str = ""
-    """Text that the answer begins with: its ids (special tokens are meant) follow the prompt's, and the splitter gets it first."""
+    """Text that the answer begins with: its ids (special tokens are meant) follow the prompt's; the splitter gets it first."""
     splitter: Callable[[int], Splitter] | None = None
     """Makes the splitter of a choice; None: the text is the answer."""
     special: frozenset[str] = frozenset()

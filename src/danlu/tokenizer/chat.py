@@ -6,7 +6,9 @@ process of their own (sandbox.py). `encode_chat` is for text from outside: names
 
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from danlu.core.errors import BadInput, nearest
@@ -73,6 +75,7 @@ thinking reasoning reasoning_content title strict properties required items enum
 additionalProperties minimum maximum"""
 """Keys that templates ask for; others (names of parameters) come from outside like every text."""
 _FRAME = frozenset(_KEYS.split())
+_FRAMING = re.compile(r"<[^\s<>]+>|\[[A-Z_/]+\]")
 _PRIVATE = range(0xE000, 0xF900)
 """Characters that Unicode gives no meaning."""
 
@@ -96,7 +99,7 @@ def encode_chat(tokenizer: Tokenizer, template: Template, messages: Sequence[Map
                 tools: Sequence[Mapping[str, Any]] | None = None, add_generation_prompt: bool = True, *,
                 documents: Sequence[Mapping[str, Any]] | None = None, variables: Mapping[str, Any] | None = None,
                 continue_final: bool = False) -> list[int]:  # fmt: skip
-    """Ids of a conversation from outside: only the template's own special tokens become special.
+    """Ids of a conversation from outside: only the template's own control tokens become ids of such.
 
     variables: what the sender may set besides; only those that the template reads (`switches`).
     continue_final: the last message is the beginning of the answer, and nothing follows its content.
@@ -116,14 +119,7 @@ def encode_chat(tokenizer: Tokenizer, template: Template, messages: Sequence[Map
             raise BadInput("there is no last message with a text to go on from.")
         said["messages"][-1] = {**said["messages"][-1], "content": messages[-1]["content"] + private.cut}
     own = {**_roles(tokenizer), "add_generation_prompt": add_generation_prompt and not continue_final}
-    near, safe = _draw(
-        one,
-        [
-            {**{name: _mapped(part, change) for name, part in said.items()}, **own}
-            for change in (private.hide_names, private.hide_all)
-        ],
-        private.show,
-    )
+    near, safe = _draw(one, [{**hide(said), **own} for hide in (private.hide_names, private.hide_all)], private.show)
     if continue_final:
         near, safe = (_until(text, private.cut) for text in (near, safe))
     same = private.specials(near) == private.specials(safe)
@@ -239,10 +235,10 @@ def _until(text: str, mark: str) -> str:
 
 
 class _Private:
-    """Stand-ins for the characters that special tokens are written with: private characters that occur nowhere else.
+    """Stand-ins for the characters that control tokens are written with: private characters that occur nowhere else.
 
     Every stand-in is one character, so no template can cut one in two, and lengths, blanks and line ends stay as they are.
-    Two disguises are rendered. `hide_names` hides the names of special tokens within contents and nothing else: contents
+    Two disguises are rendered. `hide_names` hides the names of control tokens within contents and nothing else: contents
     without them are rendered as ever. `hide_all` hides every character that such a name could be made of, so that a special
     token in its text is certainly the template's own, whatever the template cuts, joins or frames. Where both texts hold the
     same special tokens in the same order the first is as safe as the second, and it is what the template's author meant.
@@ -250,8 +246,9 @@ class _Private:
 
     def __init__(self, tokenizer: Tokenizer, template: str, said: Any):
         self._tokenizer = tokenizer
+        self._special, self._words = _control(tokenizer)
         used = {character for text in (template, *_texts(said)) for character in text if ord(character) in _PRIVATE}
-        letters = sorted({letter for name in tokenizer.special_tokens for letter in name if not letter.isspace()})
+        letters = sorted({letter for name in self._special + self._words for letter in name if not letter.isspace()})
         free = [chr(code) for code in _PRIVATE if chr(code) not in used]
         if len(free) <= len(letters):
             raise BadInput("the conversation uses nearly all of Unicode's private characters; leave some out.")
@@ -259,16 +256,28 @@ class _Private:
         self._there = {ord(letter): stand_in for letter, stand_in in zip(letters, free, strict=False)}
         self._back = {ord(stand_in): chr(code) for code, stand_in in self._there.items()}
 
-    def hide_all(self, text: str) -> str:
-        """All characters of special tokens replaced."""
-        return text.translate(self._there)
+    def hide_all(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """All characters of control tokens replaced."""
+        return {name: _mapped(part, lambda text: text.translate(self._there)) for name, part in said.items()}
 
-    def hide_names(self, text: str) -> str:
-        """Special tokens' names replaced, longest first."""
-        for name in sorted(self._tokenizer.special_tokens, key=len, reverse=True):
-            if name in text:
-                text = text.replace(name, self.hide_all(name))
-        return text
+    def hide_names(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """The names of control tokens replaced. What an assistant said may hold the words of its format, such as <think>."""
+        found = {name: _mapped(part, self._without(self._special + self._words)) for name, part in said.items()}
+        own = self._without(self._special)
+        found["messages"] = [
+            _mapped(message, own) if message.get("role") == "assistant" else hidden
+            for message, hidden in zip(said["messages"], found["messages"], strict=True)
+        ]
+        return found
+
+    def _without(self, names: Sequence[str]) -> Callable[[str], str]:
+        def hide(text: str) -> str:
+            for name in names:
+                if name in text:
+                    text = text.replace(name, name.translate(self._there))
+            return text
+
+        return hide
 
     def show(self, text: str) -> str:
         """The text as it was said."""
@@ -279,25 +288,45 @@ class _Private:
         return [name for name, _, _ in self._found(text)]
 
     def _found(self, text: str) -> list[tuple[str, int, int]]:
-        special = self._tokenizer.special_tokens
-        if not special:
+        if not self._special:
             return []
-        matches = self._tokenizer.search(frozenset(special)).finditer(text)
+        matches = self._tokenizer.search(frozenset(self._special)).finditer(text)
         hits = [(match[match.lastindex or 0], match.start(), match.end()) for match in matches]
-        return [hit for hit in hits if hit[0] in special]
+        return [hit for hit in hits if hit[0] in self._tokenizer.special_tokens]
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered text."""
-        shown = self.show(text)
-        if shown == text:  # nothing is hidden in it
+        if self.show(text) == text:  # nothing is hidden in it
             return _whole(self._tokenizer, text)
         ids: list[int] = []
         done = 0
         for name, start, end in [*self._found(text), ("", len(text), len(text))]:
-            ids += self._tokenizer.encode(self.show(text[done:start])) if start > done else []
+            for part in self._apart(text[done:start]):
+                ids += self._tokenizer.encode(part)
             ids += [self._tokenizer.special_tokens[name]] if name else []
             done = end
         return ids
+
+    def _apart(self, text: str) -> list[str]:
+        """Text between special tokens, shown, cut within words of the format that somebody said, so that they stay letters."""
+        shown = self.show(text)
+        cuts = {0, len(text)}
+        for word in self._words:
+            at = shown.find(word)
+            while at >= 0:
+                cuts |= {at + 1} if text[at] != shown[at] else set()
+                at = shown.find(word, at + 1)
+        places = sorted(cuts)
+        return [shown[start:end] for start, end in pairwise(places)]
+
+
+@functools.lru_cache(maxsize=16)
+def _control(tokenizer: Tokenizer) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of special tokens, and of added words that look like the frame of a format (<tool_call>); the longest first."""
+    words = [token["content"] for token in tokenizer.parts["added_tokens"] if not token["special"]]
+    framing = [word for word in words if _FRAMING.fullmatch(word)]
+    special, framing = (sorted(names, key=lambda name: (-len(name), name)) for names in (tokenizer.special_tokens, framing))
+    return tuple(special), tuple(framing)
 
 
 def _whole(tokenizer: Tokenizer, text: str) -> list[int]:

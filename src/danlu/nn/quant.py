@@ -104,10 +104,10 @@ def quantise_int4(weight_OI: Tensor, group: int = 64, symmetric: bool = True, se
 def quantise_rows(x_MI: Tensor, group: int) -> tuple[Tensor, Tensor]:
     """Activations in 8 bits as the native kernels take them: codes int8 (M, I), scales float32 (M, G), nothing clipped."""
     wide_MGg = _grouped(x_MI.float(), group)
-    scale_MG = wide_MGg.abs().amax(-1) / 127
-    inverse_MG = torch.where(scale_MG > 0, 1 / scale_MG, 0.0)
-    code_MGg = (wide_MGg * inverse_MG[..., None]).round().clamp(-127, 127)
-    return _joined(code_MGg, x_MI), scale_MG
+    most_MG = wide_MGg.abs().amax(-1)
+    inverse_MG = torch.where(most_MG > 0, 127 / most_MG, 0.0)
+    code_MGg = (wide_MGg * inverse_MG[..., None]).round()
+    return _joined(code_MGg, x_MI), most_MG / 127
 
 
 def pack_nibbles(codes_OI: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from danlu.core.settings import Settings
 from danlu.engine.adapters import read_adapter
 from danlu.engine.engine import Engine
 from danlu.engine.model import Model
-from danlu.engine.runners import packed, recurrent
+from danlu.engine.runners import native, packed, recurrent
 from danlu.engine.runners.solo import SoloRunner
 from danlu.engine.scheduler import Limits
 from danlu.engine.work import Runner
@@ -64,6 +64,18 @@ def choose_runner(model: Model, settings: Serving, adapters: Mapping[str, Path])
     raise BadSettings(f"no runner serves {model.path} as asked ({reasons}). Leave --runner, --weights or --adapter out.")
 
 
+def _native(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:
+    if (reason := native.unfit(model)) is not None:
+        return reason
+    form = "fp32" if settings.weights == "auto" else settings.weights
+    if form == "int4" and settings.group % 32:
+        return f"its groups are multiples of 32, not {settings.group}"
+    group = settings.group if form == "int4" else None
+    blocks = _blocks(model, settings, native.block_bytes(model, settings.cache), native.BLOCK_TOKENS)
+    read = {name: read_adapter(path) for name, path in adapters.items()}
+    return native.NativeRunner(model, form, group=group, cache=settings.cache, blocks=blocks, adapters=read)
+
+
 def _packed(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:
     if (reason := packed.unfit(model)) is not None:
         return reason
@@ -101,6 +113,6 @@ def _free_bytes() -> int:
 
 
 _RUNNERS: dict[str, Callable[[Model, Serving, Mapping[str, Path]], Runner | str]] = {
-    "packed": _packed, "recurrent": _recurrent, "solo": _solo,
+    "native": _native, "packed": _packed, "recurrent": _recurrent, "solo": _solo,
 }  # fmt: skip
-_ORDER = ("packed", "recurrent", "solo")
+_ORDER = ("native", "packed", "recurrent", "solo")

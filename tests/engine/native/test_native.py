@@ -1,9 +1,12 @@
 """The native step computes what the torch model computes, and a sequence's bits are its own."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from danlu.engine.adapters import Adapter
 from danlu.engine.native import matrix
 from danlu.engine.native.matrix import FORMATS, pack, product_plain, rounded
 from danlu.engine.runners.native import NativeRunner, unfit
@@ -132,17 +135,18 @@ def test_a_small_memory_changes_little(cache):
     assert 0 < np.abs(found - exact).max() <= 0.05 * np.abs(exact).max()
 
 
-def test_adapters_apply_to_their_own_rows():
+@pytest.mark.parametrize("family", ["llama", "phi3"])
+def test_adapters_apply_to_their_own_rows(family):
     torch.manual_seed(2)
-    plain, tuned, parts = model("llama"), model("llama"), {}
+    plain, tuned, parts = model(family), model(family), {}
     with torch.no_grad():
         for name, part in tuned.named_modules():
             if name.endswith("_proj"):
                 down, up = torch.randn(3, part.weight.size(1)) * 0.2, torch.randn(part.weight.size(0), 3) * 0.2
-                parts[name] = (down, up, 0.5)
+                parts[name] = (down.numpy(), up.numpy(), 0.5)
                 part.weight += 0.5 * up @ down
         exact = [one(torch.from_numpy(IDS)[None])[0].numpy() for one in (plain, tuned)]
-    runner = NativeRunner(plain, blocks=8, adapters={"tuned": parts})
+    runner = NativeRunner(plain, blocks=8, adapters={"tuned": Adapter(Path("tuned"), parts)})
     blocks = np.arange(8, dtype=np.int32).reshape(2, 4)
     found = runner.run([Piece(0, IDS, 0, blocks[0], 47), Piece(1, IDS, 0, blocks[1], 47, "tuned")])
     for got, want in zip(found, exact, strict=True):

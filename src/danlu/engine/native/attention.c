@@ -12,13 +12,13 @@
 /* Values of a cell, by format: K padded to vectors. Scales (INT8 only): one a token, of its key and of its value. */
 static int64_t padded(const Model *model) { return up(model->head, 16); }
 
-int64_t cell_bytes(const Model *model, int64_t format) {
-    int64_t values = 2 * BLOCK * padded(model);
+int64_t cell_bytes(int64_t head, int64_t format) {
+    int64_t values = 2 * BLOCK * up(head, 16);
     return format == FP32 ? 4 * values : format == BF16 ? 2 * values : values + 2 * BLOCK * 4;
 }
 
 INLINE char *cell(const Model *model, const Memory *memory, int64_t block, int64_t layer, int64_t group) {
-    return memory->data + ((block * model->layers + layer) * model->groups + group) * cell_bytes(model, memory->format);
+    return memory->data + ((block * model->layers + layer) * model->groups + group) * cell_bytes(model->head, memory->format);
 }
 
 INLINE vf values(const char *at, int64_t index, const int format) {

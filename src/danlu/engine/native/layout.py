@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from danlu.engine.adapters import Matrices
 from danlu.engine.native.matrix import CMatrix, Format, Matrix, address, aligned, clib, pack, rounded
 from danlu.models.base import CausalLM
 from danlu.nn.geglu import GEGLU
@@ -141,9 +142,12 @@ class Layout:
         return matrix.c
 
     def _vector(self, values: Tensor) -> int:
-        array = np.ascontiguousarray(values.detach().float().numpy().copy())
-        self.keep.append(array)
-        return array.ctypes.data
+        return self._array(values.detach().float().numpy())
+
+    def _array(self, values: np.ndarray) -> int:
+        own = np.array(values, np.float32, order="C")
+        self.keep.append(own)
+        return own.ctypes.data
 
     def _turns(self, config: Any) -> tuple[int, int]:
         trained = config.max_position_embeddings
@@ -151,22 +155,17 @@ class Layout:
         cosine, sine = turns_by(torch.arange(config.context), *found)
         return self._vector(cosine), self._vector(sine)
 
-    def adapter(self, parts: dict[str, tuple[Tensor, Tensor, float]]) -> tuple[Any, int]:
-        """Low-rank additions by module path (`model.layers.0.self_attn.q_proj`: A (r, I), B (O, r), scale), and the largest rank.
-
-        Raises ValueError for a module that has none here.
-        """
+    def adapter(self, parts: dict[str, Matrices]) -> tuple[Any, int]:
+        """Low-rank additions by the names of the model's modules, described to C, and the largest rank."""
         found = (CLora * (self.c.layers * len(_LORAS)))()
         most, widths = 0, [heads * self.head_width for heads in self.sizes]
         split = {"qkv_proj": (0, widths), "gate_up_proj": (4, [self.inner, self.inner])}
         for path, (down, up, scale) in parts.items():
-            *_, layers, index, _, name = path.split(".")
-            if layers != "layers" or name not in (*_LORAS, *split):
-                raise ValueError(f"an adapter for {path}: the native step adapts {', '.join((*_LORAS, *split))} of the layers")
-            first, sizes = split.get(name, (_LORAS.index(name) if name in _LORAS else 0, [len(up)]))
-            for slot, part in enumerate(up.split(sizes)):
+            *_, index, _, name = path.split(".")
+            first, sizes = split[name] if name in split else (_LORAS.index(name), [len(up)])
+            for slot, part in enumerate(np.split(up, np.cumsum(sizes)[:-1])):
                 at = int(index) * len(_LORAS) + first + slot
-                found[at] = CLora(down=self._vector(down), up=self._vector(part.t()), rank=len(down), scale=scale)
+                found[at] = CLora(down=self._array(down), up=self._array(part.T), rank=len(down), scale=scale)
             most = max(most, len(down))
         self.keep.append(found)
         return found, most
@@ -175,13 +174,12 @@ class Layout:
 class Memory:
     """Keys and values in blocks, in a format of CACHES."""
 
-    def __init__(self, layout: Layout, blocks: int, form: str):
-        self.block_bytes = block_bytes(layout, form)
-        self.data = aligned(blocks * self.block_bytes)
+    def __init__(self, config: Any, blocks: int, form: str):
+        self.data = aligned(blocks * block_bytes(config, form))
         self.c = CMemory(format=CACHES.index(form), blocks=blocks, data=address(self.data))
 
 
-def block_bytes(layout: Layout, form: str) -> int:
+def block_bytes(config: Any, form: str) -> int:
     """Memory of one block in all layers."""
-    cell = clib().cell_bytes(ctypes.byref(layout.c), ctypes.c_int64(CACHES.index(form)))
-    return int(layout.c.layers * layout.c.groups * cell)
+    cell = clib().cell_bytes(ctypes.c_int64(config.head_width), ctypes.c_int64(CACHES.index(form)))
+    return int(config.num_hidden_layers * config.key_heads * cell)

@@ -104,7 +104,7 @@ typedef struct {
     char *data;
 } Memory;
 
-int64_t cell_bytes(const Model *model, int64_t format); /* of one layer and key head in a block */
+int64_t cell_bytes(int64_t head, int64_t format); /* of one layer and key head in a block */
 
 /* ---- one step ---- */
 

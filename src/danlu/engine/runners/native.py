@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from danlu.engine.adapters import Adapter, places
 from danlu.engine.model import Model
 from danlu.engine.native import layout, matrix
 from danlu.engine.native.layout import BLOCK_TOKENS, CPiece, CStep, Layout, Memory
@@ -22,9 +22,6 @@ from danlu.models.base import CausalLM
 
 _MOST = 512
 """Tokens computed at once: enough for the products to be as fast as they get, and it bounds the memory of a step."""
-
-Adapter = Mapping[str, tuple[Tensor, Tensor, float]]
-"""By module path: A (r, I), B (O, r), and what their product is multiplied with."""
 
 
 def unfit(model: Model | CausalLM) -> str | None:
@@ -37,6 +34,11 @@ def unfit(model: Model | CausalLM) -> str | None:
     if (why := layout.unfit(inner)) is not None:
         return why
     return "there is no C compiler, or DANLU_KERNELS=0 says not to use it" if matrix.library() is None else None
+
+
+def block_bytes(model: Model, cache: str = "fp32") -> int:
+    """Memory of one block in all layers."""
+    return layout.block_bytes(model.model.config, cache)
 
 
 class NativeRunner:
@@ -58,9 +60,10 @@ class NativeRunner:
         self.blocks = blocks or -(-self.context // BLOCK_TOKENS)
         self.threads = threads or torch.get_num_threads()
         self._ids = len(inner.embedding)
+        fitting = {name: places(adapter, inner) for name, adapter in (adapters or {}).items()}
         self._layout = Layout(inner, weights, group, release)
-        self._memory = Memory(self._layout, self.blocks, cache)
-        self._adapters = {name: self._layout.adapter(dict(parts)) for name, parts in (adapters or {}).items()}
+        self._memory = Memory(inner.config, self.blocks, cache)
+        self._adapters = {name: self._layout.adapter(parts) for name, parts in fitting.items()}
         self._scratch = aligned(0)
         self.kernel = f"native C, exact: {weights} weights, {cache} memory, {instructions()}"
 

@@ -38,6 +38,8 @@ def compile(kind: str, spec: Any, tokenizer: Tokenizer, ends: Collection[int], l
         form = FORMS[kind](spec, limits)
     except ModuleNotFoundError as missing:
         raise MissingExtra("serve", needed_for=f"an answer of the form {kind}") from missing
+    except UnicodeEncodeError:
+        raise BadForm("the form holds a lone surrogate, which no text does.") from None
     key = hashlib.sha256(json.dumps([tokenizer.id, sorted(ends), form]).encode()).digest()
     try:
         held = _WORKERS.submit(_held.get, key, lambda: _prepared(form, tokenizer, frozenset(ends))).result(limits.compile_s)

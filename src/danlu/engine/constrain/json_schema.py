@@ -20,9 +20,12 @@ _DATE = (
     rf"|02-(?:0[1-9]|1[0-9]|2[0-8]))|{_LEAP}-02-29)"
 )
 _TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
-_FORMATS = {"date": _DATE, "time": _TIME, "date-time": f"{_DATE}T{_TIME}"}
-"""Days and seconds that exist in every calendar library: no 30 February, no second 60."""
-_KNOWN_FORMATS = (*_FORMATS, "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
+_LABEL = r"[A-Za-z0-9]{1,24}(?:-[A-Za-z0-9]{1,24})?"
+_EMAIL = rf"[A-Za-z0-9](?:[A-Za-z0-9_+-]|\.[A-Za-z0-9]){{0,31}}@(?:{_LABEL}\.){{1,3}}[A-Za-z]{{2,12}}"
+_FORMATS = {"date": _DATE, "time": _TIME, "date-time": f"{_DATE}T{_TIME}",
+            "email": _EMAIL, "hostname": rf"(?:{_LABEL}\.){{0,3}}{_LABEL}"}  # fmt: skip
+"""What every library reads: no 30 February, no second 60, no names of hundreds of letters."""
+_KNOWN_FORMATS = (*_FORMATS, "duration", "ipv4", "ipv6", "uuid", "uri")
 
 _TYPES = ("string", "number", "integer", "boolean", "null", "object", "array")
 _NOTES = frozenset(
@@ -84,7 +87,7 @@ class _Reader:
         return self._with_format(found)
 
     def _with_format(self, found: dict[str, Any]) -> dict[str, Any]:
-        """A schema whose dates are patterns."""
+        """A schema whose formats are patterns, where we have them."""
         if found.get("format") not in _FORMATS:
             return found
         pattern = {"pattern": f"^{_FORMATS[found.pop('format')]}$"}

@@ -72,8 +72,9 @@ def _reads_both_ways(path: Path) -> bool:
     """Whether the folder's record says that its prompts were prefixes; other tools have no word for it."""
     if not (path / lineage.NAME).is_file():
         return False
-    objective = lineage.read(path).settings.get("objective")
-    return isinstance(objective, dict) and objective.get("name") == "prefix"
+    record = lineage.read(path)
+    objective = record.settings.get("objective")
+    return record.metrics.get("both_ways") is True or (isinstance(objective, dict) and objective.get("name") == "prefix")
 
 
 @dataclass

@@ -197,7 +197,7 @@ def score(model: Model, texts: Sequence[Text], name: str, *, window: int | None 
                 log.warn(f"{name}: its tokenizer cannot write {text.name} exactly, so bits per byte flatter this model")
             found = how(ids)
             sizes = np.array([len(model.tokenizer.token_bytes(token)) for token in ids])
-            blocks.append(_blocks(found.nats, sizes, text, width))
+            blocks.append(stretches(found.nats, sizes, text, width))
             context += [found.by_context, found.context_count]
             excerpt = excerpt or pieces(model, ids[:excerpt_tokens], found.nats)
             nats = float(found.nats.sum())
@@ -223,7 +223,7 @@ def block_bytes(texts: Sequence[Text]) -> int:
     return max(_SMALLEST_BLOCK, sum(text.bytes for text in texts) // _BLOCKS)
 
 
-def _blocks(nats: np.ndarray, sizes: np.ndarray, text: Text, width: int) -> tuple[np.ndarray, ...]:
+def stretches(nats: np.ndarray, sizes: np.ndarray, text: Text, width: int) -> tuple[np.ndarray, ...]:
     """Nats, bytes, tokens and words of each stretch of `width` bytes; a token or word belongs where it begins.
 
     A short rest joins the last stretch.

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from danlu.core.errors import DamagedWeights, NotAnArtifact, TokenizerMismatch, UnknownName, UnsupportedModel
 from danlu.core.files import write_text, writing
-from danlu.models import MODELS
+from danlu.models import MODELS, packed
 from danlu.models.base import LanguageModel
 from danlu.models.config import ModelConfig
+from danlu.nn.quant import Quantised
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = {
@@ -45,22 +46,23 @@ def load_model(
     missing, superfluous, misshapen or cut tensor in one list), TokenizerMismatch (the tokenizer beside it knows more tokens).
     """
     folder = Path(folder)
-    found = read_config(folder)
+    found = packed.without(read_config(folder), folder)
     family = family_of(found, folder)
     config = config or family.from_hf(found)
     _check_tokenizer(folder, config.vocab_size)
     files = _weight_files(folder)
-    on_disk = _entries(folder, files)
+    raw = _entries(folder, files)
+    on_disk = packed.joined(raw, folder)
     with torch.device("meta"):
         model: Any = family(family.told(config, on_disk))
         model = dress(model) if dress else model
-    _check_index(folder, on_disk)
+    _check_index(folder, raw)
     places = _match(folder, model, on_disk)
     filled: dict[str, str] = {}
     sick = []
     for name, (here, part) in places.items():
         now = _held(model, here)
-        tensor = _read(on_disk[name], dtype if isinstance(now, nn.Parameter) else now.dtype)
+        tensor = _read(on_disk[name], name, dtype if isinstance(now, nn.Parameter) else now.dtype)
         if not tensor.isfinite().all():
             sick.append(f"{name}: {int((~tensor.isfinite()).sum()):,} of {tensor.numel():,} values")
         if f"{here} {part}" in filled and not torch.equal(_held(model, here)[part], tensor):
@@ -77,11 +79,26 @@ def load_model(
 
 def save_model(model: Any, folder: Path, shard_bytes: int = _SHARD_BYTES) -> None:
     """Write config.json, generation_config.json and the weights in their own dtype, as transformers would."""
-    folder = Path(folder)
-    here = {own: tensor.detach().cpu() for own, tensor in model.state_dict().items()}
-    tensors = {name: tensor[part].contiguous() for own, tensor in here.items() for name, part in model.pieces(own).items()}
+    tensors = tensors_on_disk(model)
     dtype = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
-    config = {**model.config.to_hf(), "dtype": str(dtype).removeprefix("torch.")}
+    save_tensors(tensors, {**model.config.to_hf(), "dtype": str(dtype).removeprefix("torch.")}, folder, shard_bytes)
+
+
+def tensors_on_disk(model: Any) -> dict[str, Tensor]:
+    """The weights by their names on disk, on the processor."""
+    here = {own: tensor.detach().cpu() for own, tensor in model.state_dict().items()}
+    return {name: tensor[part].contiguous() for own, tensor in here.items() for name, part in model.pieces(own).items()}
+
+
+def read_packed(folder: Path) -> dict[str, Quantised]:
+    """The matrices of a folder that are kept as small integers, by their names on disk; empty where there are none."""
+    on_disk = packed.joined(_entries(folder, _weight_files(folder)), folder)
+    return {name: packed.read(entry, name) for name, entry in on_disk.items() if entry["dtype"] == packed.DTYPE}
+
+
+def save_tensors(tensors: dict[str, Tensor], config: dict[str, Any], folder: Path, shard_bytes: int = _SHARD_BYTES) -> None:
+    """Write config.json, generation_config.json and tensors by their names on disk."""
+    folder = Path(folder)
     special = {key: config[key] for key in _SPECIAL if config.get(key) is not None}
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", {"_from_model_config": True, **special})
@@ -214,6 +231,8 @@ def _match(folder: Path, model: Any, on_disk: dict[str, dict[str, Any]]) -> dict
             wrong.append(f"{name}: superfluous, {entry['shape']}")
         elif entry["shape"] != (wanted := list(held[own][part].shape)):
             wrong.append(f"{name}: shape {entry['shape']}, but config.json asks for {wanted}")
+        elif entry["dtype"] == packed.DTYPE and held[own].is_floating_point():
+            continue
         elif entry["dtype"] not in (known := _DTYPES if held[own].is_floating_point() else _WHOLE):
             wrong.append(f"{name}: type {entry['dtype']}, known: {', '.join(known)}")
     if wrong:
@@ -221,8 +240,10 @@ def _match(folder: Path, model: Any, on_disk: dict[str, dict[str, Any]]) -> dict
     return places
 
 
-def _read(entry: dict[str, Any], dtype: torch.dtype) -> Tensor:
+def _read(entry: dict[str, Any], name: str, dtype: torch.dtype) -> Tensor:
     """A tensor in its final type; where that is another than on disk, through a small buffer."""
+    if entry["dtype"] == packed.DTYPE:
+        return packed.values(entry, name, dtype)
     stored = {**_DTYPES, **_WHOLE}[entry["dtype"]]
     tensor = torch.empty(entry["shape"], dtype=dtype if stored.is_floating_point else stored)
     flat = tensor.view(-1)

@@ -33,6 +33,10 @@ class BlockPool:
         """Blocks that can be taken, findable ones among them."""
         return len(self._free)
 
+    def marks(self) -> str:
+        """A digit for each block, for people to look at: 0 free, 1 free and findable, 2 held. May be asked from any thread."""
+        return "".join("2" if users else "1" if name else "0" for users, name in zip(list(self._users), list(self._name)))
+
     def needed(self, tokens: int) -> int:
         """Blocks that hold so many tokens.
 

@@ -5,7 +5,7 @@
 Order for each choice: Text, Reasoning, ToolBegin + ToolArguments in any mixture as the answer has them, then one Finished.
 After the last Finished the usage of the run is complete. A failure is raised as errors.ApiError in place of the next delta.
 
-Where a model's text holds more than text (tool calls, reasoning), a `Splitter` takes it apart. danlu/server/tools gives
+Where a model's text holds more than text (tool calls, reasoning), a `Splitter` takes it apart. planning.py gives
 
     def plan(request: fields.Chat, template: Template | None, special_tokens: Mapping[str, int]) -> Plan
 

@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients read them: always {"error": {"message", "type", "param", "code"}}, and nothing of this machine in it.
+"""Errors as OpenAI's clients read them: always {"error": {"message", "type", "param", "code"}}, and nothing of this machine.
 
 A client's mistake is never a 5xx, because clients repeat those by themselves; a 5xx that would come again says so
 (`x-should-retry: false`), and an overload says when to ask again (`retry-after`).
@@ -105,7 +105,7 @@ def from_validation(problems: Sequence[Mapping[str, Any]], body: Any, known: Ite
     """The most telling of pydantic's problems, as one error that names its field; no value is repeated in it."""
     described = [(_walk(problem, body), problem) for problem in problems]
     extra = [found for found in described if found[1]["type"] == "extra_forbidden"]
-    path, problem = max(extra or described, key=lambda found: len(found[0]))
+    path, problem = max(extra or described, key=lambda found: (len(found[0]), not found[1]["type"].endswith("_type")))
     param = _dotted(path) or None
     match problem["type"]:
         case "extra_forbidden":
@@ -129,9 +129,8 @@ def _walk(problem: Mapping[str, Any], body: Any) -> list[str | int]:
     here = body
     parts = [part for part in problem["loc"] if part != "body"]
     for number, part in enumerate(parts):
-        if isinstance(here, dict) and part in here:
-            here = here[part]
-        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+        inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int) and part < len(here)
+        if inside:
             here = here[part]
         elif not (number == len(parts) - 1 and problem["type"] in ("missing", "extra_forbidden") and isinstance(here, dict)):
             continue

@@ -69,7 +69,7 @@ class _Harmless(Request):
     metadata: dict[str, str] | None = says(max_length=MOST_METADATA)
     """Notes of your own. Accepted, kept nowhere."""
     prompt_cache_key: str | None = says(max_length=512)
-    """OpenAI steers its cache by it. Accepted without effect: what was read for one key is found by itself, and for that key only."""
+    """OpenAI steers its cache by it. Accepted without effect: what one API key had read is found again for that key."""
     service_tier: str | None = only("auto", "default", because="there is one tier")
     """There is one tier: auto or default."""
 

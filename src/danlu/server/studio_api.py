@@ -14,8 +14,10 @@ GET /v1/danlu/engine                                                       poll 
                  "prefix": {"queried_tokens": 5120, "hit_tokens": 4096},
                  "tokens": {"prompt": 5120, "generated": 800},
                  "rates": {"prompt_tokens_per_s": 0.0, "generated_tokens_per_s": 71.2},          over the last ten seconds
-                 "requests": [{"id": "req_...", "state": "running" | "waiting", "prompt_tokens": 512, "cached_tokens": 496,
-                               "generated_tokens": 17, "choices": 1, "age_s": 0.8, "adapter": null}]}]}      64 at most
+                 "requests": [{"id": "row 3, choice 0", "state": "running" | "waiting", "doing": "reading" | "writing",
+                               "prompt_tokens": 512, "cached_tokens": 496 | null, "generated_tokens": 17, "choices": 1,
+                               "age_s": 0.8, "adapter": null}]}]}                                           64 at most
+    `blocks.map` has one digit a block: 0 free, 1 cached (free, and findable), 2 used.
 
 GET /v1/danlu/runs                                                         needs `danlu serve --runs DIR`, else an empty list
     {"object": "list", "data": [{"object": "danlu.run", "name": "experiments/first", "state": "running" | "stopped" | "finished",
@@ -46,3 +48,113 @@ For the chat page: GET /v1/models lists what can be asked (`danlu`: {"kind", "co
 POST /v1/chat/completions with logprobs and top_logprobs gives the token view its alternatives; `"danlu": {"applied": true}` in
 the request adds a `danlu` block {"applied": {...}} to the answer (in a stream: to the chunk with the usage, or the last one).
 """
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from danlu.core import lineage
+from danlu.core.lineage import Lineage
+from danlu.core.machine import version
+from danlu.server import runs
+from danlu.server.errors import ApiError
+from danlu.server.models import Served
+from danlu.server.service import Service
+from danlu.server.strict import Json, StrictRoute, service_of
+
+router = APIRouter(route_class=StrictRoute, prefix="/v1/danlu", tags=["studio"])
+_MOST_CARD = 65536
+
+
+@router.get("/engine")
+async def engine(request: Request) -> Response:
+    """What every model is doing now."""
+    service = service_of(request)
+    now = time.time()
+    return Json({"object": "danlu.engine", "time": round(now, 3), "uptime_s": round(now - service.started, 3),
+                 "version": version("danlu") or "unknown", "draining": service.draining,
+                 "models": [live(service, one) for one in service.models.all]})  # fmt: skip
+
+
+def live(service: Service, one: Served) -> dict[str, Any]:
+    """One model."""
+    told: dict[str, Any] = {
+        "id": one.id, "kind": one.kind, "state": one.state(service.stall_s), "context": one.context if one.opened else None,
+        "kernel": one.kernel, "fingerprint": one.fingerprint or None, "adapters": list(one.adapters),
+        "chat": one.template is not None, "running": 0, "waiting": 0, "rows": 0, "steps": 0, "preemptions": 0, "blocks": None,
+        "prefix": {"queried_tokens": 0, "hit_tokens": 0}, "tokens": {"prompt": 0, "generated": 0},
+        "rates": {"prompt_tokens_per_s": 0.0, "generated_tokens_per_s": 0.0}, "requests": [],
+    }  # fmt: skip
+    if one.engine is None:
+        return told
+    now, pool = one.engine.status(), one.engine.pool
+    prompt_rate, generated_rate = service.rates[one.id].note(now.prompt_tokens, now.generated_tokens)
+    if pool is not None:
+        marks = pool.marks()
+        told["blocks"] = {"total": pool.blocks, "used": marks.count("2"), "cached": marks.count("1"), "free": marks.count("0"),
+                          "tokens": pool.block_tokens, "map": marks}  # fmt: skip
+    return told | {
+        "running": now.running, "waiting": now.waiting, "rows": one.engine.limits.rows, "steps": now.steps,
+        "preemptions": now.preemptions, "prefix": {"queried_tokens": now.queried_tokens, "hit_tokens": now.found_tokens},
+        "tokens": {"prompt": now.prompt_tokens, "generated": now.generated_tokens},
+        "rates": {"prompt_tokens_per_s": round(prompt_rate, 2), "generated_tokens_per_s": round(generated_rate, 2)},
+        "requests": [_row(row) for row in now.requests],
+    }  # fmt: skip
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    name = f"row {row['row']}" if row["row"] >= 0 else "waiting"
+    return {"id": f"{name}, choice {row['choice']}", "state": "waiting" if row["state"] == "waiting" else "running",
+            "doing": row["state"], "prompt_tokens": row["prompt_tokens"], "cached_tokens": row.get("cached"),
+            "generated_tokens": row["tokens"], "choices": 1, "age_s": row["age_s"], "adapter": row.get("adapter")}  # fmt: skip
+
+
+@router.get("/runs")
+async def list_runs(request: Request) -> Response:
+    """Run folders below --runs, the newest first."""
+    root = service_of(request).runs
+    found = await run_in_threadpool(runs.listed, root) if root else []
+    return Json({"object": "list", "data": found})
+
+
+@router.get("/runs/{name:path}")
+async def retrieve_run(name: str, request: Request, points: int = Query(400, ge=2, le=5000)) -> Response:
+    """One run: curves, samples, what the guard did, and the ledger once it has finished."""
+    root = service_of(request).runs
+    place = runs.confined(root, name) if root else None
+    if root is None or place is None:
+        raise ApiError(404, "There is no such run below the folder that --runs names.", param="name", code="run_not_found")
+    return Json(await run_in_threadpool(runs.whole, root, place, points))
+
+
+@router.get("/artefacts")
+async def list_artefacts(request: Request) -> Response:
+    """What is known of each served model: its card, and what it was made from."""
+    found = [await run_in_threadpool(artefact, one) for one in service_of(request).models.all]
+    return Json({"object": "list", "data": found})
+
+
+def artefact(one: Served) -> dict[str, Any]:
+    """One model's record, card and ancestors."""
+    card = one.path / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace")[:_MOST_CARD] if card.is_file() else None
+    record = lineage.read(one.path) if (one.path / lineage.NAME).is_file() else None
+    kept = ("id", "kind", "stage", "created", "licences", "sources", "metrics", "ledger", "settings", "wall_s")
+    told = record.model_dump(mode="json") if record else {}
+    return {"object": "danlu.artefact", "model": one.id, "name": one.path.resolve().name, "card": text,
+            **{name: runs.nameless(told.get(name)) for name in kept}, "tree": list(_tree(one)) if record else []}  # fmt: skip
+
+
+def _tree(one: Served) -> Any:
+    for depth, source, record in lineage.trace(one.path):
+        yield _ancestor(depth, source, record, one)
+
+
+def _ancestor(depth: int, source: Any, record: Lineage | None, one: Served) -> dict[str, Any]:
+    name = runs.last_part(source.path) if source else one.path.resolve().name
+    return {"depth": depth, "role": source.role if source else None, "id": source.id if source else record.id if record else None,
+            "name": name, "kind": record.kind if record else None, "stage": record.stage if record else None,
+            "created": record.created if record else None, "bytes": source.bytes if source else None,
+            "files": source.files if source else None}  # fmt: skip

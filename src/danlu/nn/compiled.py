@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -40,10 +41,16 @@ def _cache_folder() -> Path:
 
 
 def _compile(compiler: str, sources: Sequence[Path], flags: Sequence[str], path: Path) -> None:
+    """All sources at once, then one library of them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, ThreadPoolExecutor() as pool:
         made = Path(folder) / path.name
-        subprocess.run(
-            [compiler, *flags, *map(str, sources), "-o", str(made), "-lm"], check=True, capture_output=True, timeout=120
-        )
+        parts = [Path(folder) / f"{number}.o" for number in range(len(sources))]
+        commands = [[compiler, *flags, "-c", str(source), "-o", str(part)] for source, part in zip(sources, parts, strict=True)]
+        list(pool.map(_run, commands))
+        _run([compiler, *flags, *map(str, parts), "-o", str(made), "-lm"])
         made.replace(path)
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=120)

@@ -1,7 +1,7 @@
 """A model of the Llama lineage described to C: native.h's structs, filled from torch modules, one tensor after another."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -88,10 +88,13 @@ class Layout:
     """A model packed for C. `keep` holds what C points to.
 
     release: each weight of the torch module is given up once it is packed; the module cannot be used any more.
+    codes: matrices that are in few bits already, by name; they are taken as they are and not rounded a second time.
     """
 
-    def __init__(self, model: CausalLM, form: Format, group: int | None = None, release: bool = False):
+    def __init__(self, model: CausalLM, form: Format, group: int | None = None, release: bool = False,
+                 codes: Mapping[str, Quantised] | None = None):  # fmt: skip
         assert unfit(model) is None
+        self._codes = {id(weight): codes[name] for name, weight in model.named_parameters() if name in codes} if codes else {}
         self.form, self.keep, self._release, self.nbytes = form, [], release, 0
         self._round: Callable[[Tensor], Tensor | Quantised] = lambda weight: rounded(weight, form, group)
         self._round_head = (lambda weight: rounded(weight, "int8")) if form == "int4" else self._round
@@ -132,14 +135,24 @@ class Layout:
         return self._packed(self._round, [part.weight for part in parts], [bias for bias in biases if bias is not None], parts)
 
     def _packed(self, how: Any, weights: list[Tensor], biases: list[Tensor], owners: list[Any]) -> CMatrix:
-        whole = torch.cat([part.detach() for part in weights]) if len(weights) > 1 else weights[0].detach()
-        matrix: Matrix = pack(how(whole), torch.cat([part.detach() for part in biases]) if biases else None)
+        matrix: Matrix = pack(self._rounded(how, weights), torch.cat([part.detach() for part in biases]) if biases else None)
         if self._release:
             for owner in owners:
                 owner.weight = nn.Parameter(torch.empty(0), requires_grad=False)
         self.keep.append(matrix)
         self.nbytes += matrix.nbytes
         return matrix.c
+
+    def _rounded(self, how: Any, weights: list[Tensor]) -> Tensor | Quantised:
+        """Weights one above another, from their codes where these are known and alike."""
+        small = [self._codes[id(weight)] for weight in weights if id(weight) in self._codes]
+        if len(small) == len(weights) and len({(part.bits, part.group) for part in small}) == 1:
+            codes, scales = (torch.cat([getattr(part, name) for part in small]) for name in ("codes", "scales"))
+            return Quantised(codes, scales, None, small[0].bits, small[0].group)
+        rounded: Tensor | Quantised = how(
+            torch.cat([part.detach() for part in weights]) if len(weights) > 1 else weights[0].detach()
+        )
+        return rounded
 
     def _vector(self, values: Tensor) -> int:
         return self._array(values.detach().float().numpy())

@@ -38,6 +38,31 @@ int64_t row_bytes(const Matrix *m) {
 
 /* ---- rows of inputs ---- */
 
+/* One group in 8 bits: its scale, and the sum of its codes. Whole vectors, then what is left. */
+static float round_group(const float *x, int64_t width, int8_t *codes, int32_t *total) {
+    typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+    vf tops = {};
+    vi sums = {};
+    float most = 0;
+    int64_t i = 0;
+    for (; i + LANES <= width; i += LANES) {
+        vf size = (vf)((vi)load(x + i) & 0x7fffffff);
+        tops = pick(size > tops, size, tops);
+    }
+    for (int j = 0; j < LANES; j++) most = tops[j] > most ? tops[j] : most;
+    for (; i < width; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+    float inverse = most > 0 ? 127.0f / most : 0.0f;
+    *total = 0;
+    for (i = 0; i + LANES <= width; i += LANES) {
+        vi code = __builtin_convertvector((load(x + i) * inverse + 12582912.0f) - 12582912.0f, vi); /* to the nearest */
+        *(bytes *)(codes + i) = __builtin_convertvector(code, bytes);
+        sums += code;
+    }
+    for (int j = 0; j < LANES; j++) *total += sums[j];
+    for (; i < width; i++) *total += codes[i] = (int8_t)rintf(x[i] * inverse);
+    return most / 127.0f;
+}
+
 /* Prepared rows of codes: scales (G) floats, sums (G) of codes, codes (G g). */
 void prepare(const Matrix *m, const float *x, void *row) {
     if (m->format == FP32) {
@@ -52,21 +77,8 @@ void prepare(const Matrix *m, const float *x, void *row) {
         int8_t *codes = (int8_t *)(sums + groups(m));
         for (int64_t g = 0, at = 0; g < groups(m); g++, at += m->group) {
             int64_t width = m->inputs - at < m->group ? m->inputs - at : m->group;
-            float most = 0;
-            int32_t total = 0;
-            for (int64_t i = 0; i < width; i++) {
-                float size = fabsf(x[at + i]);
-                most = size > most ? size : most;
-            }
-            float inverse = most > 0 ? 127.0f / most : 0.0f;
-            for (int64_t i = 0; i < width; i++) {
-                int32_t code = (int32_t)rintf(x[at + i] * inverse);
-                codes[at + i] = (int8_t)code;
-                total += code;
-            }
-            for (int64_t i = width; i < m->group; i++) codes[at + i] = 0;
-            scales[g] = most / 127.0f;
-            sums[g] = total;
+            scales[g] = round_group(x + at, width, codes + at, sums + g);
+            memset(codes + at + width, 0, m->group - width);
         }
     }
 }
@@ -148,26 +160,22 @@ typedef struct {
     int add;
 } Block;
 
-INLINE void finish(const Block *b, const int rows, vf total[][PARTS]) {
-    float spare[PANEL];
-    for (int r = 0; r < rows; r++) {
+/* Sums (rows, PANEL) to where they belong. */
+static __attribute__((noinline)) void finish(const Block *b, int rows, const float *sums) {
+    for (int r = 0; r < rows; r++, sums += PANEL) {
         float *y = b->y + r * b->ld;
-        if (b->outputs == PANEL) {
-#pragma GCC unroll 8
-            for (int j = 0; j < PARTS; j++) {
-                vf v = total[r][j];
-                if (b->bias) v += load(b->bias + j * LANES);
-                store(y + j * LANES, b->add ? load(y + j * LANES) + v : v);
-            }
-            continue;
-        }
-        for (int j = 0; j < PARTS; j++) store(spare + j * LANES, total[r][j]);
         for (int64_t o = 0; o < b->outputs; o++) {
-            float v = spare[o] + (b->bias ? b->bias[o] : 0);
+            float v = sums[o] + (b->bias ? b->bias[o] : 0);
             y[o] = b->add ? y[o] + v : v;
         }
     }
 }
+
+#define FINISH                                                                                                         \
+    float sums_[ROWS * PANEL];                                                                                         \
+    _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)                                                            \
+        _Pragma("GCC unroll 8") for (int j = 0; j < PARTS; j++) store(sums_ + r * PANEL + j * LANES, total[r][j]);     \
+    finish(b, rows, sums_);
 
 INLINE void block_fp32(const Block *b, const int rows) {
     const float *w = (const float *)b->panel;
@@ -190,7 +198,7 @@ INLINE void block_fp32(const Block *b, const int rows) {
             for (int j = 0; j < PARTS; j++) total[r][j] += v * weight[j];
         }
     }
-    finish(b, rows, total);
+    FINISH
 }
 
 /* sum + products of pairs of bf16. */
@@ -226,7 +234,7 @@ INLINE void block_bf16(const Block *b, const int rows) {
 #pragma GCC unroll 8
             for (int j = 0; j < PARTS; j++) total[r][j] = dot2(total[r][j], weight[j], word(b->x + r * b->stride + 4 * i));
     }
-    finish(b, rows, total);
+    FINISH
 }
 
 /* sum + products of four unsigned weights and four signed codes of a row, in integers, exactly. */
@@ -249,10 +257,14 @@ INLINE vi dot4(vi sum, vi weights, int32_t codes, const int bits) {
 #endif
 }
 
-INLINE vf widened(const uint16_t *bits) {
-    vi wide;
-    for (int i = 0; i < LANES; i++) wide[i] = (int32_t)bits[i] << 16;
-    return (vf)wide;
+INLINE vf widened(const char *bf16) {
+    typedef uint16_t narrow __attribute__((vector_size(2 * LANES), aligned(1), may_alias));
+    return (vf)(__builtin_convertvector(*(const narrow *)bf16, vi) << 16);
+}
+
+INLINE vi bytes(const char *at) {
+    typedef uint8_t narrow __attribute__((vector_size(LANES), aligned(1), may_alias));
+    return __builtin_convertvector(*(const narrow *)at, vi);
 }
 
 INLINE void block_codes(const Block *b, const int rows, const int bits) {
@@ -273,9 +285,7 @@ INLINE void block_codes(const Block *b, const int rows, const int bits) {
 #pragma GCC unroll 8
             for (int j = 0; j < PARTS; j++) {
                 sums[r][j] = (vi){} - (bits == 8 ? 128 : 8) * codes;
-                if (bits == 4 && m->zeros) {
-                    for (int i = 0; i < LANES; i++) sums[r][j][i] = -codes * ((const uint8_t *)at)[2 * PANEL + j * LANES + i];
-                }
+                if (bits == 4 && m->zeros) sums[r][j] = -codes * bytes(at + 2 * PANEL + j * LANES);
             }
         }
         for (int64_t i = 0; i < m->group; i += bits == 8 ? 4 : 8, w += PANEL * 4) {
@@ -305,10 +315,10 @@ INLINE void block_codes(const Block *b, const int rows, const int bits) {
             float scale = ((const float *)(b->x + r * b->stride))[g];
 #pragma GCC unroll 8
             for (int j = 0; j < PARTS; j++)
-                total[r][j] += (scale * widened((const uint16_t *)at + j * LANES)) * __builtin_convertvector(sums[r][j], vf);
+                total[r][j] += (scale * widened(at + 2 * j * LANES)) * __builtin_convertvector(sums[r][j], vf);
         }
     }
-    finish(b, rows, total);
+    FINISH
 }
 
 #define KERNEL(name, call)                                                                                             \

@@ -151,6 +151,12 @@ class NoSpace(DanluError):
     anchor = "no-space"
 
 
+class BackendFailed(DanluError):
+    """Another engine, asked over the network, does not answer, or answers something else."""
+
+    anchor = "backend-failed"
+
+
 class Interrupted(DanluError):
     """Stopped by a person or the system; the same command goes on."""
 

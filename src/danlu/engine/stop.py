@@ -26,7 +26,7 @@ class StopWatch:
             at, self.found = min(hits)
             shown, self._held = self._held[:at], ""
             return shown
-        keep = max((_overlap(self._held, stop) for stop in self.stops), default=0)
+        keep = max((overlap(self._held, stop) for stop in self.stops), default=0)
         shown = self._held[: len(self._held) - keep]
         self._held = self._held[len(shown) :]
         return shown
@@ -37,6 +37,6 @@ class StopWatch:
         return rest
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that begins `stop`."""
     return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if stop.startswith(text[-size:])), 0)

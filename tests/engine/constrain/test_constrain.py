@@ -387,4 +387,4 @@ def test_tokens_that_are_not_the_text_are_refused():
 
 
 def test_the_shelf_names_its_forms():
-    assert set(FORMS.names()) == {"json_schema", "json_object", "regex", "choices", "grammar"}
+    assert set(FORMS.names()) == {"json_schema", "json_object", "regex", "choices", "grammar", "framed"}

@@ -40,9 +40,12 @@ def compile(kind: str, spec: Any, tokenizer: Tokenizer, ends: Collection[int], l
         raise MissingExtra("serve", needed_for=f"an answer of the form {kind}") from missing
     except UnicodeEncodeError:
         raise BadForm("the form holds a lone surrogate, which no text does.") from None
-    key = hashlib.sha256(json.dumps([tokenizer.id, sorted(ends), form]).encode()).digest()
+    special = sorted(spec.get("tokens", ())) if kind == "framed" else []  # no other form makes the model write such tokens
+    key = hashlib.sha256(json.dumps([tokenizer.id, sorted(ends), special, form]).encode()).digest()
     try:
-        held = _WORKERS.submit(_held.get, key, lambda: _prepared(form, tokenizer, frozenset(ends))).result(limits.compile_s)
+        held = _WORKERS.submit(_held.get, key, lambda: _prepared(form, tokenizer, frozenset(ends), special)).result(
+            limits.compile_s
+        )
     except Late:
         raise BadForm(f"the form takes more than {limits.compile_s:g} s to prepare. Ask for a simpler one.") from None
     return held.clone()
@@ -92,14 +95,16 @@ def _said(matcher: Any) -> str:
     )
 
 
-def _prepared(form: str, tokenizer: Tokenizer, ends: frozenset[int]) -> Held:
+def _prepared(form: str, tokenizer: Tokenizer, ends: frozenset[int], special: Collection[int] = ()) -> Held:
     from llguidance import LLMatcher, LLParserLimits
 
     words = _words.get((tokenizer.id, ends), lambda: _vocabulary(tokenizer, ends))
     matcher = LLMatcher(words.trie, form, log_level=0, limits=LLParserLimits(**_ENGINE_LIMITS))
     if matcher.is_error():
         raise BadForm(f"the form is not supported: {_said(matcher)}")
-    held = Held(matcher, ends, words.text)
+    text = words.text.copy()
+    text[list(special)] = True
+    held = Held(matcher, ends, text)
     try:
         possible = held.mask().any()
     except Broken:

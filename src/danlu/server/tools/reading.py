@@ -1,0 +1,104 @@
+"""What readers of calls share: a buffer read by one step after another, each of which takes what is certain or waits for more."""
+
+from collections.abc import Callable, Collection
+
+from danlu.engine.stop import overlap
+from danlu.server.tools import Arguments, Piece, Said
+from danlu.server.tools.json_call import JsonCall
+
+_BLANK = " \t\r\n"
+
+
+class Steps:
+    """A reader that is always in one step: a method that returns True after progress, False when it needs more text."""
+
+    def __init__(self, names: Collection[str]):
+        self.names = names
+        self.buffer = ""
+        self.pieces: list[Piece] = []
+        self.step: Callable[[], bool] = self.begin
+        self._raw = ""
+        """Text of a call that may yet turn out to be none."""
+
+    def begin(self) -> bool:
+        """The first step."""
+        raise NotImplementedError
+
+    def push(self, text: str) -> list[Piece]:
+        """See CallReader."""
+        self.buffer += text
+        while self.buffer and self.step():
+            pass
+        return self._taken()
+
+    def finish(self) -> list[Piece]:
+        """See CallReader: a call whose tool was not known yet is text after all."""
+        raw, self._raw = self._raw, ""
+        self.say(raw + self.buffer)
+        self.buffer = ""
+        return self._taken()
+
+    def _taken(self) -> list[Piece]:
+        made: list[Piece] = []
+        for piece in self.pieces:
+            last = made[-1] if made else None
+            if isinstance(piece, Said) and isinstance(last, Said):
+                made[-1] = Said(last.text + piece.text)
+            elif isinstance(piece, Arguments) and isinstance(last, Arguments):
+                made[-1] = Arguments(last.text + piece.text)
+            else:
+                made.append(piece)
+        self.pieces = []
+        return made
+
+    def say(self, text: str) -> None:
+        """Text for the reader."""
+        if text:
+            self.pieces.append(Said(text))
+
+    def text_until(self, mark: str, then: Callable[[], bool]) -> bool:
+        """A step: text up to a mark, blanks before it left out; the mark stays in `raw` until a call is known."""
+        at = self.buffer.find(mark)
+        if at >= 0:
+            shown = self.buffer[:at].rstrip(_BLANK)
+            self.say(shown)
+            self._raw, self.buffer = self.buffer[len(shown) : at + len(mark)], self.buffer[at + len(mark) :]
+            self.step = then
+            return True
+        rest = self.buffer[: len(self.buffer) - overlap(self.buffer, mark)]
+        shown = rest.rstrip(_BLANK)
+        self.say(shown)
+        self.buffer = self.buffer[len(shown) :]
+        return False
+
+    def blanks(self) -> bool:
+        """Move blanks from the buffer into `raw`; whether anything is left to look at."""
+        rest = self.buffer.lstrip(_BLANK)
+        self._raw += self.buffer[: len(self.buffer) - len(rest)]
+        self.buffer = rest
+        return bool(rest)
+
+    def call(self, reading: JsonCall) -> bool:
+        """Feed an object; True once it is over, one way or the other. What was certain is kept, refusals stay in `raw`."""
+        for number, character in enumerate(self.buffer):
+            found = reading.take(character)
+            self.pieces += found
+            self._raw += character
+            if reading.state in ("called", "done", "broken"):
+                self._raw = ""
+            if reading.over:
+                self.buffer = self.buffer[number + 1 :]
+                return True
+        self.buffer = ""
+        return False
+
+    def keep(self, size: int) -> None:
+        """Move characters into `raw`."""
+        self._raw, self.buffer = self._raw + self.buffer[:size], self.buffer[size:]
+
+    def refuse(self, then: Callable[[], bool], marked: int) -> bool:
+        """It was no call: its first `marked` characters are text, the rest is read again by another step."""
+        self.say(self._raw[:marked])
+        self._raw, self.buffer = "", self._raw[marked:] + self.buffer
+        self.step = then
+        return True

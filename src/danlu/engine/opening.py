@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from danlu.engine.runners import native, packed, recurrent
 from danlu.engine.runners.solo import SoloRunner
 from danlu.engine.scheduler import Limits
 from danlu.engine.work import Runner
+from danlu.models.weights import read_packed
 
 
 class Serving(Settings):
@@ -38,7 +39,7 @@ class Serving(Settings):
     batch_tokens: int = Field(256, ge=1)
     """Tokens of one step at most: long prompts are read in parts between other people's tokens."""
     waiting: int = Field(256, ge=0)
-    """Answers that may wait for a row; more are refused with 429."""
+    """Answers that may wait for a row; more are refused with 503 and the advice to ask again."""
     runner: Literal["auto", "native", "packed", "recurrent", "solo"] = "auto"
     """What computes: native (compiled kernels), packed (torch, many rows at once), recurrent, solo (one row after another)."""
 
@@ -67,13 +68,16 @@ def choose_runner(model: Model, settings: Serving, adapters: Mapping[str, Path])
 def _native(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:
     if (reason := native.unfit(model)) is not None:
         return reason
-    form = "fp32" if settings.weights == "auto" else settings.weights
+    codes = read_packed(model.path)  # of a folder that `danlu compress` wrote
+    own = next((f"int{small.bits}" for small in codes.values()), None) if all(map(native.takes, codes.values())) else None
+    form: Any = (own or "fp32") if settings.weights == "auto" else settings.weights
     if form == "int4" and settings.group % 32:
         return f"its groups are multiples of 32, not {settings.group}"
     group = settings.group if form == "int4" else None
     blocks = _blocks(model, settings, native.block_bytes(model, settings.cache), native.BLOCK_TOKENS)
     read = {name: read_adapter(path) for name, path in adapters.items()}
-    return native.NativeRunner(model, form, group=group, cache=settings.cache, blocks=blocks, adapters=read)
+    return native.NativeRunner(model, form, group=group, cache=settings.cache, blocks=blocks, adapters=read,
+                               codes=codes if form == own else None)  # fmt: skip
 
 
 def _packed(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:

@@ -67,7 +67,7 @@ def instructions() -> str:
 class Matrix:
     """A packed matrix. What it was made from may be dropped."""
 
-    format: Format
+    form: Format
     c: CMatrix
     data: np.ndarray
     bias: np.ndarray | None
@@ -75,6 +75,13 @@ class Matrix:
     @property
     def nbytes(self) -> int:
         return self.data.nbytes
+
+    def copy(self) -> "Matrix":
+        """The same in memory of its own."""
+        data, c = aligned(self.nbytes), CMatrix.from_buffer_copy(self.c)
+        data[:] = self.data
+        c.data = data.ctypes.data
+        return Matrix(self.form, c, data, self.bias)
 
     def product(self, x_MI: Tensor, threads: int = 1) -> Tensor:
         """x (M, I) float32 to (M, O), the bias added."""

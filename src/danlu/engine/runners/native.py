@@ -12,16 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from danlu.core import log
 from danlu.engine.adapters import Adapter, places
 from danlu.engine.model import Model
 from danlu.engine.native import layout, matrix
 from danlu.engine.native.layout import BLOCK_TOKENS, CPiece, CStep, Layout, Memory
 from danlu.engine.native.matrix import Format, address, aligned, clib, instructions
+from danlu.engine.native.tune import tune
 from danlu.engine.work import Piece, RowFault
 from danlu.models.base import CausalLM
+from danlu.nn.quant import Quantised
 
 _MOST = 512
 """Tokens computed at once: enough for the products to be as fast as they get, and it bounds the memory of a step."""
+
+_SMALL = 30_000_000
+"""Parameters below which the choice of a format is not worth two seconds of measuring."""
 
 
 def unfit(model: Model | CausalLM) -> str | None:
@@ -36,15 +42,31 @@ def unfit(model: Model | CausalLM) -> str | None:
     return "there is no C compiler, or DANLU_KERNELS=0 says not to use it" if matrix.library() is None else None
 
 
+def takes(small: Quantised) -> bool:
+    """Whether the kernels can multiply with a matrix in few bits as it is grouped."""
+    return small.group == small.codes.size(1) or (small.group % 32 == 0 and small.group <= 256)
+
+
 def block_bytes(model: Model, cache: str = "fp32") -> int:
     """Memory of one block in all layers."""
     return layout.block_bytes(model.model.config, cache)
+
+
+def auto(model: Model | CausalLM) -> tuple[Format, int]:
+    """Format of the weights and number of threads that suit this machine and model; measured where it matters."""
+    inner = model.model if isinstance(model, Model) else model
+    if inner.matmul_parameters() < _SMALL:
+        return "fp32", torch.get_num_threads()
+    choice = tune(inner)
+    log.say(choice.line())
+    return choice.form, choice.threads
 
 
 class NativeRunner:
     """See Runner. Packs the model's weights; `blocks` blocks, or as many as `cache_tokens` need, are set aside at once.
 
     release: give up the torch model's weights as they are packed, so that they are not in memory twice.
+    codes: matrices in few bits already (models/weights.py: read_packed), taken as they are.
     """
 
     whole_prompts = False
@@ -52,7 +74,7 @@ class NativeRunner:
 
     def __init__(self, model: Model | CausalLM, weights: Format = "fp32", *, group: int | None = None, cache: str = "fp32",
                  blocks: int | None = None, adapters: Mapping[str, Adapter] | None = None, threads: int | None = None,
-                 release: bool = False):  # fmt: skip
+                 release: bool = False, codes: Mapping[str, Quantised] | None = None):  # fmt: skip
         if (why := unfit(model)) is not None:
             raise ValueError(f"no native runner: {why}")
         inner: Any = model.model if isinstance(model, Model) else model
@@ -61,7 +83,7 @@ class NativeRunner:
         self.threads = threads or torch.get_num_threads()
         self._ids = len(inner.embedding)
         fitting = {name: places(adapter, inner) for name, adapter in (adapters or {}).items()}
-        self._layout = Layout(inner, weights, group, release)
+        self._layout = Layout(inner, weights, group, release, codes)
         self._memory = Memory(inner.config, self.blocks, cache)
         self._adapters = {name: self._layout.adapter(parts) for name, parts in fitting.items()}
         self._scratch = aligned(0)

@@ -70,14 +70,15 @@ def _native(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Ru
         return reason
     codes = read_packed(model.path)  # of a folder that `danlu compress` wrote
     own = next((f"int{small.bits}" for small in codes.values()), None) if all(map(native.takes, codes.values())) else None
-    form: Any = (own or "fp32") if settings.weights == "auto" else settings.weights
+    given: Any = own if own and settings.weights == "auto" else settings.weights
+    form, threads = native.auto(model) if given == "auto" else (given, None)
     if form == "int4" and settings.group % 32:
         return f"its groups are multiples of 32, not {settings.group}"
     group = settings.group if form == "int4" else None
     blocks = _blocks(model, settings, native.block_bytes(model, settings.cache), native.BLOCK_TOKENS)
     read = {name: read_adapter(path) for name, path in adapters.items()}
     return native.NativeRunner(model, form, group=group, cache=settings.cache, blocks=blocks, adapters=read,
-                               codes=codes if form == own else None)  # fmt: skip
+                               threads=threads, codes=codes if form == own else None)  # fmt: skip
 
 
 def _packed(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:

@@ -146,9 +146,10 @@ class Layout:
     def _rounded(self, how: Any, weights: list[Tensor]) -> Tensor | Quantised:
         """Weights one above another, from their codes where these are known and alike."""
         small = [self._codes[id(weight)] for weight in weights if id(weight) in self._codes]
-        if len(small) == len(weights) and len({(part.bits, part.group) for part in small}) == 1:
+        if len(small) == len(weights) and len({(part.bits, part.group, part.zeros is None) for part in small}) == 1:
             codes, scales = (torch.cat([getattr(part, name) for part in small]) for name in ("codes", "scales"))
-            return Quantised(codes, scales, None, small[0].bits, small[0].group)
+            zeros = None if small[0].zeros is None else torch.cat([part.zeros for part in small])  # type: ignore[misc]
+            return Quantised(codes, scales, zeros, small[0].bits, small[0].group)
         rounded: Tensor | Quantised = how(
             torch.cat([part.detach() for part in weights]) if len(weights) > 1 else weights[0].detach()
         )

@@ -8,10 +8,18 @@ import torch
 from tests.tiny import write_tiny
 
 from danlu.engine.model import load
-from danlu.evaluate.receipt import change, receipt
+from danlu.evaluate.receipt import changes, receipts, through_model, through_runner
 from danlu.evaluate.text import Text, score, surprise
 
 WORDS = "The furnace keeps what the fire cannot take. 丹炉之中，火候为先。\n" * 30
+
+
+def change(before, after, ids, window):
+    return changes(before, [through_model(after)], ids, window)[0]
+
+
+def receipt(before, after, texts, tokens):
+    return receipts(before, {"after": through_model(after)}, texts, tokens)["after"]
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +98,13 @@ def test_a_model_without_a_token_that_begins_a_document_is_measured_too(two):
         pytest.fail("the tokenizer still has a token that begins documents")
     found = change(one, one, [5, 6, 7], 64)
     assert found.before[0] == pytest.approx(math.log(one.model.vocab_size)) and (found.divergence == 0).all()
+
+
+def test_what_serves_a_model_is_measured_as_it_computes(two):
+    """A runner's own logits, in blocks, over the same windows."""
+    from danlu.compress.speed import runner_of
+
+    ids = two[0].tokenizer.encode(WORDS)[:150]
+    plain, served = changes(two[0], [through_model(two[1]), through_runner(runner_of(two[1]))], ids, 64)
+    for name in ("before", "after", "divergence"):
+        np.testing.assert_allclose(getattr(served, name), getattr(plain, name), rtol=1e-3, atol=1e-5)

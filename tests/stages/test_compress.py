@@ -115,7 +115,7 @@ def test_a_receipt_that_fails_leaves_nothing(model, monkeypatch):
     def fail(*_):
         raise RuntimeError("the measurement broke")
 
-    monkeypatch.setattr("danlu.evaluate.receipt.change", fail)
+    monkeypatch.setattr("danlu.evaluate.receipt.changes", fail)
     with pytest.raises(RuntimeError):
         compress(model, "int8")
     assert [path.name for path in model.parent.iterdir() if "int8" in path.name] == []
@@ -186,3 +186,25 @@ def test_where_transformers_does_not_read_the_form_the_receipt_says_so(tmp_path,
     assert "transformers does not read this form of mamba" in capsys.readouterr().err
     assert "transformers_refuses" in json.loads((tmp_path / "out" / "receipt.json").read_text())
     assert load(tmp_path / "out", device="cpu").generate("a", max_tokens=2) is not None
+
+
+@pytest.mark.parametrize("method", ["int8", "int4"])
+def test_it_is_served_from_the_codes_on_disk(model, method):
+    """The native runner multiplies with them as they are; a second rounding would not find the same."""
+    from danlu.compress.speed import runner_of
+    from danlu.engine.runners import native
+
+    if native.unfit(load(model, device="cpu")) is not None:
+        pytest.skip("no C compiler")
+    assert compress(model, method, *(["--method.group", "32"] if method == "int4" else [])) == 0
+    small = load(model.parent / method, device="cpu")
+    runner = runner_of(small)
+    assert f"{method} weights" in runner.kernel
+    receipt = json.loads((model.parent / method / "receipt.json").read_text())
+    assert f"{method} weights" in receipt["tokens_per_s"]["after"]["kernel"]
+    as_served, plain = (receipt[name]["divergence"]["value"] for name in ("held_out_as_served", "held_out"))
+    assert 0.7 * plain < as_served < 5 * plain  # what meets the weights is rounded as well
+    matrix = runner._layout._layers[0].down
+    found = torch.empty(matrix.inputs)
+    native.matrix.clib().unpack_row(native.ctypes.byref(matrix), native.ctypes.c_int64(3), native.matrix.address(found))
+    torch.testing.assert_close(found, small.model.model.layers[0].mlp.down_proj.weight[3].detach(), rtol=0, atol=1e-7)

@@ -12,14 +12,18 @@ from danlu.engine.model import Model
 from danlu.engine.opening import Serving, choose_runner
 from danlu.engine.request import Sampling
 from danlu.engine.scheduler import Limits
+from danlu.engine.work import Runner
 
 _PROMPT, _ANSWER = 16, 48
 
 
-def measured(before: Model, after: Model, repeats: int = 5) -> dict[str, Any]:
-    """Rates of writing, prompt not counted: {before, after}: median, min, max, n, and what computed."""
+def measured(before: Model, after: Model, repeats: int = 5, runner: Runner | None = None) -> dict[str, Any]:
+    """Rates of writing, prompt not counted: {before, after}: median, min, max, n, and what computed.
+
+    runner: what serves the model after, where it is open already.
+    """
     models = {"before": before, "after": after}
-    engines = {name: _engine(model) for name, model in models.items()}
+    engines = {"before": _engine(before, None), "after": _engine(after, runner)}
     rates: dict[str, list[float]] = {name: [] for name in models}
     try:
         for engine in engines.values():
@@ -39,11 +43,16 @@ def measured(before: Model, after: Model, repeats: int = 5) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _engine(model: Model) -> Engine:
-    settings = Serving(rows=1)
-    runner = choose_runner(model, settings, {})
+def runner_of(model: Model) -> Runner:
+    """What would serve a model here, with room for one answer."""
+    return choose_runner(model, Serving(rows=1), {})
+
+
+def _engine(model: Model, runner: Runner | None) -> Engine:
+    runner = runner or runner_of(model)
+    limits = Serving(rows=1)
     known = min(runner.vocab_size, model.tokenizer.vocab_size)
-    return Engine(runner, known, Limits(settings.rows, settings.batch_tokens, settings.waiting))
+    return Engine(runner, known, Limits(limits.rows, limits.batch_tokens, limits.waiting))
 
 
 def _rate(engine: Engine, context: int) -> float:

@@ -5,7 +5,7 @@ over stretches of text (metrics/interval.py). N tokens, V vocabulary.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from danlu.core import log
 from danlu.engine.model import Model
+from danlu.engine.work import Piece, Runner
 from danlu.evaluate.text import Text, block_bytes, spans, stretches
 from danlu.metrics.interval import Estimate, paired_difference, ratio
 from danlu.metrics.perplexity import perplexity, perplexity_error
@@ -33,32 +34,55 @@ class Change:
     """1 where both hold the same token the likeliest."""
 
 
-@torch.inference_mode()
-def change(before: Model, after: Model, ids: Sequence[int], window: int) -> Change:
-    """Compare two models of one vocabulary on a text; each window but the first scores its last half.
+Forward = Callable[[Tensor, int], Tensor]
+"""Token ids (T,) and the first place asked for to the logits of the token after each from there on, (T - first, V)."""
 
-    The text's first token counts as foreseen equally by both where the tokenizer has no token that begins a document.
+
+def changes(before: Model, others: Sequence[Forward], ids: Sequence[int], window: int) -> list[Change]:
+    """Compare a model with others of its vocabulary on a text; each window but the first scores its last half.
+
+    The text's first token counts as foreseen equally by all where the tokenizer has no token that begins a document.
     """
     begin = before.tokenizer.bos_id
     line = torch.tensor([*([] if begin is None else [begin]), *ids])
     skipped = len(ids) - (len(line) - 1)
-    even = math.log(before.model.vocab_size)
-    found = Change(np.full(len(ids), even), np.full(len(ids), even), np.zeros(len(ids)), np.ones(len(ids)))
+    even, whole = math.log(before.model.vocab_size), through_model(before)
+    found = [Change(np.full(len(ids), even), np.full(len(ids), even), np.zeros(len(ids)), np.ones(len(ids))) for _ in others]
     for start, end, first in spans(len(line) - 1, window, max(1, window // 2)):
-        targets = line[first + 1 : end + 1]
-        old, new = (_log_probabilities(model, line[start:end], first - start) for model in (before, after))
+        targets_N, given = line[first + 1 : end + 1], (line[start:end], first - start)
+        old_NV = whole(*given).double().log_softmax(-1)
         part = slice(skipped + first, skipped + end)
-        found.before[part], found.after[part] = (-log_NV.gather(1, targets[:, None])[:, 0].numpy() for log_NV in (old, new))
-        found.divergence[part] = (old.exp() * (old - new)).sum(-1).clamp(min=0).numpy()
-        found.same[part] = (old.argmax(-1) == new.argmax(-1)).numpy()
+        for one, other in zip(found, others, strict=True):
+            new_NV = other(*given).double().log_softmax(-1)
+            one.before[part], one.after[part] = (
+                -log_NV.gather(1, targets_N[:, None])[:, 0].numpy() for log_NV in (old_NV, new_NV)
+            )
+            one.divergence[part] = (old_NV.exp() * (old_NV - new_NV)).sum(-1).clamp(min=0).numpy()
+            one.same[part] = (old_NV.argmax(-1) == new_NV.argmax(-1)).numpy()
     return found
 
 
-def _log_probabilities(model: Model, ids_T: Tensor, first: int) -> Tensor:
-    """Of the token after each from `first` on, float64 (N, V)."""
-    hidden = model.model.hidden(ids_T[None].to(model.model.device))[0, first:]
-    log_NV: Tensor = model.model.logits(hidden).double().log_softmax(-1).cpu()
-    return log_NV
+def through_model(model: Model) -> Forward:
+    """The torch module itself."""
+
+    @torch.inference_mode()
+    def forward(ids_T: Tensor, first: int) -> Tensor:
+        hidden = model.model.hidden(ids_T[None].to(model.model.device))[0, first:]
+        return model.model.logits(hidden).float().cpu()
+
+    return forward
+
+
+def through_runner(runner: Runner) -> Forward:
+    """What serves the model."""
+
+    def forward(ids_T: Tensor, first: int) -> Tensor:
+        blocks = np.arange(-(-len(ids_T) // runner.block_tokens) if runner.block_tokens else 0, dtype=np.int32)
+        (logits,) = runner.run([Piece(0, ids_T.numpy(), 0, blocks, len(ids_T) - first)])
+        runner.forget(0)
+        return torch.from_numpy(logits)
+
+    return forward
 
 
 @dataclass
@@ -104,17 +128,18 @@ class Receipt:
         }  # fmt: skip
 
 
-def receipt(before: Model, after: Model, texts: Sequence[Text], most_tokens: int) -> dict[str, Any]:
-    """Read texts in order, up to `most_tokens` in all, and compare."""
+def receipts(before: Model, others: Mapping[str, Forward], texts: Sequence[Text], most_tokens: int) -> dict[str, dict[str, Any]]:
+    """Read texts in order, up to `most_tokens` in all, and compare each of `others` with the model as it was."""
     taken = _up_to(before, texts, most_tokens)
     width = block_bytes([text for text, _ in taken])
-    found, window = Receipt(), min(before.context, after.context)
+    found = {name: Receipt() for name in others}
     with log.progress("compare on held-out text", total=sum(len(ids) for _, ids in taken), unit="tokens") as bar:
         for text, ids in taken:
             sizes = np.array([len(before.tokenizer.token_bytes(token)) for token in ids])
-            found.add(text, ids, sizes, width, change(before, after, ids, window))
+            for one, change in zip(found.values(), changes(before, list(others.values()), ids, before.context), strict=True):
+                one.add(text, ids, sizes, width, change)
             bar.advance(len(ids))
-    return found.figures()
+    return {name: one.figures() for name, one in found.items()}
 
 
 def _up_to(model: Model, texts: Sequence[Text], most: int) -> list[tuple[Text, list[int]]]:

@@ -46,9 +46,10 @@ class Compress(Settings):
 def compress(config: Compress) -> Artifact:
     """Write the folder aside, read it back, measure what changed, give it its name."""
     check_out(config.out, config.overwrite)
+    from danlu.compress.speed import measured, runner_of
     from danlu.engine.folder import model_input
     from danlu.engine.model import load
-    from danlu.evaluate.receipt import receipt
+    from danlu.evaluate.receipt import receipts, through_model, through_runner
 
     source = load(config.model, device="cpu")
     refuse(source)
@@ -59,10 +60,13 @@ def compress(config: Compress) -> Artifact:
         keep(source, draft.path)
         small = load(draft.path, device="cpu")
         small.both_ways = source.both_ways
+        runner = runner_of(small)
+        ways = {"held_out": through_model(small), "held_out_as_served": through_runner(runner)}
         draft.metrics = {
             "method": config.method.model_dump(mode="json"), **done, **weigh(config.model, draft.path),
-            "held_out": receipt(source, small, texts, config.tokens),
-            **speed(source, small), **elsewhere(small, draft.path), **({"both_ways": True} if source.both_ways else {}),
+            **receipts(source, ways, texts, config.tokens),
+            "tokens_per_s": measured(source, small, runner=runner), **elsewhere(small, draft.path),
+            "both_ways": source.both_ways,
         }  # fmt: skip
         files.write_text(draft.path / _NAME, json.dumps(draft.metrics, ensure_ascii=False, indent=1) + "\n")
         if (config.model / lineage.NAME).is_file():
@@ -74,7 +78,7 @@ def compress(config: Compress) -> Artifact:
         log.warn(
             f"groups do not divide the inputs of {len(left)} matrices ({left[0]}, ...), which stay in 16 bits; see receipt.json"
         )
-    if draft.metrics["held_out"]["perplexity_ratio"]["value"] > _DEAR:
+    if draft.metrics["held_out_as_served"]["perplexity_ratio"]["value"] > _DEAR:
         log.warn("that is more than a twentieth more perplexity: try --method.name int8, or --method.group 32")
     assert draft.result is not None
     return draft.result
@@ -156,13 +160,6 @@ def weigh(before: Path, after: Path) -> dict[str, int]:
     return {"weight_bytes_before": total(before), "weight_bytes_after": total(after)}
 
 
-def speed(source: Any, small: Any) -> dict[str, Any]:
-    """Tokens a second of one answer, before and after, in turn on this machine."""
-    from danlu.compress.speed import measured
-
-    return {"tokens_per_s": measured(source, small)}
-
-
 def elsewhere(small: Any, folder: Path) -> dict[str, Any]:
     """Whether transformers computes the same from the folder, where it is installed with what it needs to read it."""
     from danlu.core.machine import version
@@ -196,10 +193,12 @@ def summary(figures: dict[str, Any]) -> str:
     cost, rates = figures["held_out"], figures["tokens_per_s"]
     change, times = cost["bits_per_byte_change"], cost["perplexity_ratio"]
     old, new = (size(figures[f"weight_bytes_{when}"]) for when in ("before", "after"))
+    served = figures["held_out_as_served"]["bits_per_byte_change"]
     lines = [
         f"{figures['method']['name']}: {old} of weights -> {new}",
         f"bits per byte {cost['bits_per_byte_before']['value']:.4f} -> {cost['bits_per_byte_after']['value']:.4f}: "
         f"{change['value']:+.4f}{error(change)} on {cost['tokens']:,} tokens of text it has not seen",
+        f"as it is served here, where what meets the weights may be rounded too: {served['value']:+.4f}{error(served)}",
         f"perplexity x {times['value']:.4f}{error(times)}, divergence {cost['divergence']['value']:.5f} nats a token, same first "
         f"choice at {cost['top1_agreement']['value']:.2%}",
         f"{rates['before']['median']:.0f} -> {rates['after']['median']:.0f} tokens a second for one answer "

@@ -105,7 +105,7 @@ def from_validation(problems: Sequence[Mapping[str, Any]], body: Any, known: Ite
     """The most telling of pydantic's problems, as one error that names its field; no value is repeated in it."""
     described = [(_walk(problem, body), problem) for problem in problems]
     extra = [found for found in described if found[1]["type"] == "extra_forbidden"]
-    path, problem = max(extra or described, key=lambda found: (len(found[0]), not found[1]["type"].endswith("_type")))
+    path, problem = max(extra or described, key=lambda found: (not found[1]["type"].endswith("_type"), len(found[0])))
     param = _dotted(path) or None
     match problem["type"]:
         case "extra_forbidden":

@@ -42,7 +42,7 @@ def test_ids_and_scores_are_transformers(tmp_path, family, beams, settings):
             assert list(beam.ids) == row[: len(beam.ids)] and set(row[len(beam.ids) :]) <= {0}  # filling
             assert beam.score == pytest.approx(float(score), rel=1e-4, abs=1e-5)
             ended += beam.ended
-    assert ended
+    assert ended or settings.get("length_penalty", 1) > 1  # the longest win then
 
 
 def test_one_beam_is_greedy(tmp_path):

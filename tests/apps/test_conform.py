@@ -19,7 +19,6 @@ UNJUDGED = {
     "C27": "no standard request asks for citations",
     "C36": "no standard request makes a stream fail on its way",
     "C42": "takes a prompt that reads for half a minute",
-    "C67": "the fake does not fill gaps",
 }
 needs_openai = pytest.mark.skipif(importlib.util.find_spec("openai") is None, reason="needs openai")
 BY_CLIENT = {"C03", "C25", "C38b", "C38c", "C55a", "C70b", "C83"}

@@ -1,63 +1,38 @@
-"""Our own server, started for real on a free port of this machine, with models that were trained on nothing."""
+"""Our own server as a stranger meets it: with a key, a model that writes, and one that makes vectors."""
 
-import threading
-import time
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
+from tests.server.running import KEY, keyed, made_service, serving
+from tests.server.speaker import write_speaker
+from tests.tiny import tiny_tokenizer
 
 from danlu.engine.opening import Serving
-from danlu.server.app import Access, create_app
-from danlu.server.auth import Keys
-from danlu.server.limits import HEADER_BYTES, Limits, protocol
-from danlu.server.models import parse_models
-from danlu.server.service import Service
-from tests.server.speaker import write_speaker
-from tests.tiny import write_tiny
+from danlu.server.limits import Limits
+from danlu.server.models import Served
 
-KEY = "key-of-the-tests"
-READY_S = 30
+__all__ = ["KEY", "live"]
 
 
 @contextmanager
 def live(folder: Path, *, embedder: bool = False, rows: int = 8, **limits: Any):
     """The address of a server of `maker/speaker`, and of `embedder` where wanted; it asks for KEY."""
-    words = [f"maker/speaker={write_speaker(folder / 'speaker')}"]
+    served = [Served("maker/speaker", write_speaker(folder / "speaker"))]
     if embedder:
-        write_tiny(folder / "embedder", "bert")
-        words.append(f"embedder={folder / 'embedder'}")
-    service = Service(parse_models(words), Limits(**limits))
-    config = uvicorn.Config(
-        create_app(service, Access(Keys([KEY]))), host="127.0.0.1", port=0, http=protocol(service.limits), ws="none",
-        h11_max_incomplete_event_size=HEADER_BYTES, log_level="warning", timeout_graceful_shutdown=2,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    service.open(Serving(rows=rows, cache_tokens=8192))
-    thread.start()
-    try:
-        yield ready(server, service)
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        assert not thread.is_alive(), "the server did not stop"
+        served.append(Served("embedder", write_embedder(folder / "embedder")))
+    service = made_service(*served, serving=Serving(rows=rows, cache_tokens=8192), limits=Limits(**limits))
+    with serving(service, keyed(), KEY) as running:
+        yield running.url
 
 
-def ready(server: uvicorn.Server, service: Service) -> str:
-    """The address, once /health is 200."""
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline:
-        if service.failed is not None:
-            raise service.failed
-        if server.started:
-            url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=5).close()
-                return url
-            except OSError:
-                pass  # 503 while models are opened
-        time.sleep(0.02)
-    raise AssertionError("the server was not ready in time")
+def write_embedder(folder: Path) -> Path:
+    """A model of random weights that makes vectors."""
+    from danlu.engine.heads import save_headed
+    from danlu.models import MODELS
+    from danlu.models.heads import HeadConfig, attach
+
+    tokenizer = tiny_tokenizer()
+    body = MODELS["qwen3"].tiny(vocab_size=tokenizer.vocab_size, max_position_embeddings=66, initializer_range=0.3)
+    save_headed(attach(body, HeadConfig(task="embed", pooling="mean"), seed=4).eval(), tokenizer, folder)
+    return folder

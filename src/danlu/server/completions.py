@@ -11,13 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from danlu.core.errors import DanluError
+from danlu.core.errors import BadInput, DanluError
 from danlu.engine.answer import Alternative, Delta, PromptRead, Scored
 from danlu.engine.source import around_ids, source_ids
 from danlu.server.asking import Asked, check_bytes, check_ids, job_of, room_of, tokenised, understand
 from danlu.server.chat import applied
 from danlu.server.deltas import Usage
-from danlu.server.errors import ApiError, from_exception, invalid
+from danlu.server.errors import ApiError, from_exception, invalid, unsupported
 from danlu.server.fields import Completion
 from danlu.server.formats import clipped, usage_of
 from danlu.server.generation import Generation, finish_of
@@ -229,7 +229,10 @@ def _source(served: Served, request: Completion, prompt: str) -> tuple[str, list
 
 
 def _around(served: Served, request: Completion, prompt: str) -> tuple[str, list[int], None]:
-    return prompt, around_ids(served.tokenizer, prompt, request.suffix or ""), None
+    try:
+        return prompt, around_ids(served.tokenizer, prompt, request.suffix or ""), None
+    except BadInput as error:
+        raise unsupported("suffix", str(error.args[0])) from None
 
 
 def listed(scores: Sequence[Scored], offset: int = 0, skipped: int = 0) -> dict[str, Any]:

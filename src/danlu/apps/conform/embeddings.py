@@ -56,7 +56,12 @@ def empty_input(target: Target) -> None:
 @check("C71c")
 def dimensions(target: Target) -> None:
     """Dimensions shortens embeddings to unit length, or is refused by name."""
-    found = embed(target, "dimensions", dimensions=2, encoding_format="float")["data"][0]["embedding"]
+    embed(target)
+    reply = target.post(PATH, {"model": target.model, "input": _TEXT, "dimensions": 2, "encoding_format": "float"})
+    if reply.status != 200:
+        expect((reply.status, reply.error().get("param")) == (400, "dimensions"), "vectors, or 400 that names dimensions", reply)
+        return
+    found = reply.json()["data"][0]["embedding"]
     expect(len(found) == 2 and abs(math.hypot(*found) - 1) < 1e-3, "2 numbers of length 1", found)
 
 

@@ -1,5 +1,6 @@
 """The server under test, seen through plain HTTP of the standard library, so that requests may also be wrong."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -112,7 +113,8 @@ class Target:
     def request(self, method: str, path: str, body: Any = None, *, headers: Headers | None = None, key: bool = True) -> Reply:
         """One request on a connection of its own."""
         with self._connection() as connection:
-            connection.request(method, self.prefix + path, encode(body), self.headers(body is not None, headers, key))
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have said no before it had read all
+                connection.request(method, self.prefix + path, encode(body), self.headers(body is not None, headers, key))
             answer = connection.getresponse()
             return Reply(answer.status, lower(answer.headers), answer.read())
 

@@ -29,7 +29,8 @@ class Running:
         self.headers = {"authorization": f"Bearer {key}"} if key else {}
 
     def client(self, **settings) -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key=self.key or "none", **{"max_retries": 0, "timeout": 30, **settings})
+        settings = {"api_key": self.key or "none", "max_retries": 0, "timeout": 30, **settings}
+        return OpenAI(base_url=f"{self.url}/v1", **settings)
 
     def get(self, path: str, **more):
         return httpx2.get(self.url + path, timeout=30, **{"headers": self.headers, **more})

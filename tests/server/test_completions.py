@@ -87,7 +87,7 @@ def test_best_of_gives_the_likeliest_of_all(client):
     [
         ({"prompt": []}, "prompt"), ({"prompt": [[]]}, "prompt[0]"), ({"prompt": [9999]}, "prompt"),
         ({"best_of": 1, "n": 2}, "best_of"), ({"best_of": 3, "stream": True}, "best_of"), ({"max_tokens": 0}, "max_tokens"),
-        ({"suffix": "x"}, None), ({"suffix": "x", "echo": True}, "echo"), ({"logprobs": 21}, "logprobs"),
+        ({"suffix": "x"}, "suffix"), ({"suffix": "x", "echo": True}, "echo"), ({"logprobs": 21}, "logprobs"),
         ({"prompt": ["x"] * 65}, "prompt"), ({"max_tokens": 5000}, "prompt"),
         ({"n": 8, "best_of": 8, "max_tokens": 1100}, "max_tokens"),
     ],

@@ -86,8 +86,10 @@ class Usage:
 class Splitter(Protocol):
     """Takes the text of one choice apart."""
 
-    thinking: bool
-    """Whether what comes next belongs to the reasoning: tokens that come while it holds are reasoning_tokens."""
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes next belongs to the reasoning: tokens that come while it holds are reasoning_tokens."""
+        ...
 
     def push(self, text: str) -> Sequence[Delta]:
         """Parts that are certain now; `scores` stay empty, chat.py adds them."""

@@ -11,6 +11,7 @@ from typing import Any
 from danlu.core import log
 from danlu.server.errors import ApiError, failed
 from danlu.server.limits import HEADER_BYTES
+from danlu.server.shapes import body_of
 
 _SANE = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 
@@ -47,11 +48,11 @@ class Frame:
                                headers={"connection": "close"})  # fmt: skip
             await self.app(scope, receive, framed)
         except ApiError as error:
-            await answer_error(framed, error)
+            await answer_error(framed, error, scope)
         except Exception:  # a mistake of ours: told to the operator in full, to the client in general
             log.warn(f"{known.decode()}: {scope['method']} {scope['path'][:200]!r} failed: {traceback.format_exc()}")
             if not status:
-                await answer_error(framed, failed())
+                await answer_error(framed, failed(), scope)
         finally:
             self.done(route_of(scope), status, time.monotonic() - started)
 
@@ -61,9 +62,10 @@ def route_of(scope: Any) -> str:
     return str(getattr(scope.get("route"), "path", "other"))
 
 
-async def answer_error(send: Any, error: ApiError) -> None:
+async def answer_error(send: Any, error: ApiError, scope: Any) -> None:
     """An error as a whole answer."""
-    body = json.dumps(error.body, ensure_ascii=False).encode("utf-8", "replace")
+    told = body_of(scope["path"], error, scope["state"]["request_id"])
+    body = json.dumps(told, ensure_ascii=False).encode("utf-8", "replace")
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})

@@ -1,7 +1,7 @@
 """The studio: the web page of the server, static files of our own and nothing from elsewhere.
 
-The files are read once, when the server is made: what is served is a closed list, and no request names a path on disk. The page holds
-no secret, so it needs no key; it asks for the key and sends it with each call, as any client does.
+The files are read once, when the server is made: what is served is a closed list, and no request names a path on disk. The page
+holds no secret, so it needs no key; it asks for the key and sends it with each call, as any client does.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ POLICY = "; ".join((
     "require-trusted-types-for 'script'",  # the browser itself refuses any string as markup, should we ever write such a line
     "trusted-types 'none'",
 ))  # fmt: skip
-"""Content-Security-Policy: no script or style that is not one of our files, nothing from other hosts, no frame around the page."""
+"""Content-Security-Policy: no script or style but our files, nothing from other hosts, no frame around the page."""
 
 HEADERS = {
     "Content-Security-Policy": POLICY,

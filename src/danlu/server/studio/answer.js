@@ -25,7 +25,7 @@ export class Answer {
     this.problem = null;
     this.showTokens = false;
     this.selected = -1;
-    this.seed = settings.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] % 2 ** 31;
+    this.seed = settings.seed;
     this.times = {sent: performance.now(), first: null, last: null};
     this.controller = new AbortController();
   }

@@ -15,14 +15,14 @@ export function ticks(low, high, most) {
   return found;
 }
 
-/** Exponential mean that starts right: the first values are not pulled towards zero. */
-export function smooth(points, weight) {
-  let sum = 0;
-  let norm = 0;
-  return points.map(([x, y]) => {
-    sum = weight * sum + (1 - weight) * y;
-    norm = weight * norm + (1 - weight);
-    return [x, sum / norm];
+/** The mean of each point and its neighbours on both sides: it does not lag behind, as means of the past do. */
+export function smooth(points) {
+  const reach = Math.max(1, Math.min(25, Math.round(points.length / 60)));
+  const sums = [0];
+  for (const [, y] of points) sums.push(sums.at(-1) + y);
+  return points.map(([x], at) => {
+    const [from, to] = [Math.max(at - reach, 0), Math.min(at + reach + 1, points.length)];
+    return [x, (sums[to] - sums[from]) / (to - from)];
   });
 }
 

@@ -6,7 +6,7 @@ import {icon} from "./icons.js";
 import {Growing} from "./markdown.js";
 import {current, settingsPanel} from "./settings.js";
 import {tokenView} from "./tokens.js";
-import {brief, duration, number, t} from "./words.js";
+import {compact, duration, number, t} from "./words.js";
 
 const SPEAKS = new Set(["causal", "seq2seq"]);
 
@@ -77,7 +77,7 @@ class ChatView {
     this.button = h("button", {type: "button", class: "send"});
     this.panel = settingsPanel(() => this.togglePanel(false));
     this.head = h("header", {class: "chat-head"});
-    this.body = h("div", {class: "chat"},
+    this.body = h("div", {class: "chat-body"},
       h("section", {class: "conversation", "aria-label": t("nav.chat")}, this.head,
         h("div", {class: "scroller"}, this.thread),
         h("div", {class: "composer"}, this.notice, h("div", {class: "composer-box"}, this.composer, this.button),
@@ -131,7 +131,7 @@ class ChatView {
   welcome() {
     if (!models.length) return h("div", {class: "welcome"}, h("p", {}, t("chat.no_models")));
     const model = chosen(0);
-    const facts = [model.danlu?.parameters && t("chat.parameters", {n: brief(model.danlu.parameters)}),
+    const facts = [model.danlu?.parameters && t("chat.parameters", {n: compact(model.danlu.parameters)}),
       model.danlu?.context && t("chat.context", {n: number(model.danlu.context)})].filter(Boolean);
     return h("div", {class: "welcome"}, h("img", {src: "/studio/mark.svg", alt: "", width: "72", height: "72"}),
       h("h1", {}, t(chats(model) ? "chat.welcome" : "chat.welcome_base", {model: model.id})),
@@ -245,7 +245,7 @@ class ChatView {
       icon(name), h("span", {class: "wide"}, words));
     const facts = [
       answer.count && t("chat.tokens", {n: number(answer.count)}),
-      answer.rate && t("chat.rate", {n: brief(answer.rate)}),
+      answer.rate && t("chat.rate", {n: number(answer.rate, 1)}),
       answer.times.first && t("chat.first", {time: duration((answer.times.first - answer.times.sent) / 1000)}),
       answer.usage?.prompt_tokens_details?.cached_tokens ? t("chat.cached", {n: number(answer.usage.prompt_tokens_details.cached_tokens)}) : null,
       t("chat.seed", {n: answer.seed}),
@@ -294,13 +294,15 @@ class ChatView {
   ask(user) {
     const turn = {user, answers: []};
     turns.push(turn);
-    for (const column of active()) turn.answers[column] = this.begin(turn, column);
+    const settings = current();
+    settings.seed ??= randomSeed(); // side by side, chance is the same for both
+    for (const column of active()) turn.answers[column] = this.begin(turn, column, settings);
     this.started();
   }
 
   again(turn, column) {
     turn.answers[column]?.stop();
-    turn.answers[column] = this.begin(turn, column);
+    turn.answers[column] = this.begin(turn, column, {seed: randomSeed(), ...current()});
     this.started();
   }
 
@@ -310,9 +312,8 @@ class ChatView {
     this.announce(t("chat.waiting"));
   }
 
-  begin(turn, column) {
+  begin(turn, column, settings) {
     const model = chosen(column);
-    const settings = current();
     const asked = chats(model) ? {messages: this.messages(turn, column, settings.system)} : {prompt: turn.user};
     const answer = new Answer({model, settings, changed: () => {}, ...asked});
     answer.run();
@@ -348,6 +349,8 @@ class ChatView {
     download(`danlu-${new Date().toISOString().slice(0, 19).replace(/[T:]/g, "-")}.json`, `${JSON.stringify(conversation, null, 1)}\n`);
   }
 }
+
+const randomSeed = () => crypto.getRandomValues(new Uint32Array(1))[0] % 2 ** 31;
 
 /** A failure in words: the server's own where it had any. */
 export function explain(problem) {

@@ -61,7 +61,7 @@ function modelSection() {
       h("div", {class: "tiles"},
         tile(t("engine.running"), number(model.running ?? 0), model.rows && t("engine.of_rows", {n: number(model.rows)})),
         tile(t("engine.waiting"), number(model.waiting ?? 0), model.preemptions ? t("engine.preempted", {n: number(model.preemptions)}) : null),
-        tile(t("engine.speed"), brief(rate), t("engine.generated", {n: number(model.tokens?.generated ?? 0)}), sparkline(history, REMEMBERED)),
+        tile(t("engine.speed"), brief(rate), t("engine.generated", {n: number(model.tokens?.generated ?? 0)}), sparkline(history, Math.max(history.length, REMEMBERED / 4))),
         tile(t("engine.prefix"), asked ? percent(found / asked) : "–", t("engine.prefix_of", {found: number(found), asked: number(asked)}))),
       model.blocks ? cache(model.blocks) : h("p", {class: "muted small"}, t("engine.no_blocks")),
       requests(model));
@@ -83,7 +83,7 @@ function cache(blocks) {
   const each = Math.max(1, Math.ceil(all.length / CELLS));
   const cells = [];
   for (let at = 0; at < all.length; at += each) cells.push(Math.max(...all.slice(at, at + each)));
-  const across = Math.min(cells.length, 64);
+  const across = Math.min(cells.length, innerWidth < 700 ? 32 : 64);
   const paths = STATES.map((_, state) => cells.map((cell, at) => (cell === state
     ? `M${10 * (at % across) + 1} ${10 * Math.floor(at / across) + 1}h8v8h-8z` : "")).join(""));
   const counts = STATES.map((_, state) => all.filter((one) => one === state).length);
@@ -101,10 +101,10 @@ function requests(model) {
   const rows = model.requests ?? [];
   if (!rows.length) return h("p", {class: "muted small"}, t("engine.idle"));
   const columns = ["request", "state", "age", "prompt", "cached", "written", "speed"];
-  return h("div", {class: "scroll", tabindex: "0"}, h("table", {class: "numbers"},
-    h("thead", {}, h("tr", {}, columns.map((name) => h("th", {}, t(`engine.column_${name}`))))),
+  return h("div", {class: "scroll", tabindex: "0"}, h("table", {class: "numbers whole"},
+    h("thead", {}, h("tr", {}, columns.map((name, at) => h("th", {class: at < 2 ? "text" : null}, t(`engine.column_${name}`))))),
     h("tbody", {}, rows.map((row) => h("tr", {},
-      h("td", {class: "mono"}, row.id.slice(-12)), h("td", {}, t(`engine.request_${row.state}`)), h("td", {}, duration(row.age_s)),
+      h("td", {class: "mono text"}, row.id.replace(/^(req_|chatcmpl-|cmpl-)/, "").slice(0, 12)), h("td", {class: "text"}, t(`engine.request_${row.state}`)), h("td", {}, duration(row.age_s)),
       h("td", {}, number(row.prompt_tokens)), h("td", {}, number(row.cached_tokens)),
       h("td", {}, row.max_tokens ? `${number(row.generated_tokens)} / ${number(row.max_tokens)}` : number(row.generated_tokens)),
       h("td", {}, row.generated_tokens && row.age_s ? brief(row.generated_tokens / row.age_s) : "–"))))));

@@ -123,7 +123,7 @@ const list = {
         if (!line.trim()) { inner.push(""); blank = true; continue; }
         const spaces = line.length - line.trimStart().length;
         if (spaces >= indent) inner.push(line.slice(indent));
-        else if (!blank && !interrupts(lines, at)) inner.push(line.trimStart()); // a paragraph that goes on
+        else if (!blank && !ITEM.test(line) && !interrupts(lines, at)) inner.push(line.trimStart()); // a paragraph that goes on
         else break;
         blank = false;
       }
@@ -213,10 +213,11 @@ export function inline(text, depth = 0, inLink = false) {
   const found = [];
   let plain = "";
   let at = 0;
+  let sign = "";
   const missing = new Set(); // closers that do not come any more
   const push = (node) => { if (plain) found.push(plain); plain = ""; found.push(node); };
   while (at < text.length) {
-    const sign = text[at];
+    sign = text[at];
     let took = 0;
     if (sign === "\n") { plain = plain.trimEnd(); push(h("br")); took = 1; }
     else if (sign === "\\") took = escape();
@@ -274,17 +275,19 @@ export function inline(text, depth = 0, inLink = false) {
   function emphasis() {
     let run = 1;
     while (text[at + run] === sign) run += 1;
-    if (sign === "~" ? run === 2 : run <= 3) {
-      const length = Math.min(run, 2);
-      const key = sign + length;
-      if (flanks(at, run).opens && !missing.has(key)) {
-        const end = closer(at + length, length);
+    const lengths = sign === "~" ? (run === 2 ? [2] : []) : [[], [1], [2], [1, 2]][run] ?? [];
+    if (flanks(at, run).opens) {
+      const ends = lengths.map((length) => {
+        const key = sign + length;
+        const end = missing.has(key) ? -1 : closer(at + length, length);
         if (end < 0) missing.add(key);
-        else {
-          const tag = sign === "~" ? "del" : length === 2 ? "strong" : "em";
-          push(h(tag, {}, inline(text.slice(at + length, end), depth + 1, inLink)));
-          return end + length - at;
-        }
+        return {length, end};
+      });
+      const {length, end} = ends.reduce((best, one) => (one.end > best.end ? one : best), {end: -1}); // of three marks the outer pair first
+      if (end >= 0) {
+        const tag = sign === "~" ? "del" : length === 2 ? "strong" : "em";
+        push(h(tag, {}, inline(text.slice(at + length, end), depth + 1, inLink)));
+        return end + length - at;
       }
     }
     plain += sign.repeat(run);

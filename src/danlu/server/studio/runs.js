@@ -79,7 +79,7 @@ function runView() {
     replace(facts, [
       [t("runs.loss"), brief(run.loss ?? NaN)], [t("runs.heldout_loss"), brief(run.heldout_loss ?? NaN)],
       run.heldout_bits_per_byte ? [t("runs.bits_per_byte"), brief(run.heldout_bits_per_byte)] : null,
-      [t("runs.tokens"), number(run.tokens)], [t("runs.tokens_per_s"), brief(run.tokens_per_s ?? NaN)], [t("runs.seconds"), duration(run.seconds)],
+      [t("runs.tokens"), number(run.tokens)], [t("runs.tokens_per_s"), brief(run.tokens_per_s ?? NaN)], [t("runs.took"), duration(run.seconds)],
       left !== null ? [t("runs.left"), duration(left)] : null,
     ].filter(Boolean).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
     plot(run);
@@ -99,7 +99,7 @@ function runView() {
     const many = measure === "loss" && trained.length > 20;
     chart.draw([
       {name: t("runs.train"), points: trained, kind: "a", faint: many},
-      many ? {name: t("runs.train_smooth"), points: smooth(trained, 0.9), kind: "a"} : {name: "", points: []},
+      many ? {name: t("runs.train_smooth"), points: smooth(trained), kind: "a"} : {name: "", points: []},
       {name: t("runs.heldout"), points: held, kind: "b", dots: true},
     ], {xName: t(`runs.${across}`), log});
   }

@@ -1,5 +1,5 @@
 // What is asked for beside the words: how chance picks tokens, where an answer stops. What is left empty is the server's own choice.
-import {h, kept} from "./dom.js";
+import {h, kept, replace} from "./dom.js";
 import {t} from "./words.js";
 
 const FIELDS = [
@@ -35,7 +35,7 @@ export function settingsPanel(close) {
   return panel;
 
   function draw() {
-    panel.replaceChildren(
+    replace(panel,
       h("div", {class: "panel-head"}, h("h2", {}, t("settings.title")),
         h("button", {type: "button", class: "quiet", onclick: () => { values = initial(); keep("system", ""); draw(); }}, t("settings.reset")),
         h("button", {type: "button", class: "quiet", onclick: close}, t("close"))),

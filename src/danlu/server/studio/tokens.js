@@ -54,6 +54,8 @@ export function tokenView(answer) {
     now.tabIndex = 0;
     if (focus) now.focus({preventScroll: true});
     replace(panel, inside(answer.tokens[at], at, completed(answer.tokens)[at]));
+    setVar(strip, "panel", `${panel.offsetHeight}px`); // the panel stays in sight; what it would cover is scrolled out from under it
+    if (focus) now.scrollIntoView({block: "nearest"});
   }
 }
 

@@ -26,6 +26,9 @@ export const number = (value, digits = 0) =>
   value === null || value === undefined || !Number.isFinite(value) ? "–"
     : value.toLocaleString(locale(), {minimumFractionDigits: digits, maximumFractionDigits: digits});
 
+/** A large number in a word: 134M, 1.34亿. */
+export const compact = (value) => value.toLocaleString(language === "zh" ? "zh-CN" : "en", {notation: "compact", maximumSignificantDigits: 3});
+
 /** Four significant digits, short. */
 export function brief(value) {
   if (!Number.isFinite(value)) return "–";
@@ -47,11 +50,12 @@ export function bytes(value) {
 
 export function duration(seconds) {
   if (!Number.isFinite(seconds)) return "–";
-  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  const [ms, s, min, hour] = language === "zh" ? ["毫秒", "秒", "分", "小时"] : ["ms", "s", "min", "h"];
+  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ${ms}`;
+  if (seconds < 59.95) return `${seconds.toFixed(1)} ${s}`;
   const whole = Math.round(seconds);
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} ${min} ${whole % 60} ${s}`;
+  return `${Math.floor(whole / 3600)} ${hour} ${Math.floor((whole % 3600) / 60)} ${min}`;
 }
 
 export function moment(unix) {

@@ -11,7 +11,7 @@ from danlu.engine.job import Job
 from danlu.engine.model import load
 from danlu.engine.opening import Serving, choose_runner, open_engine
 from danlu.engine.request import Sampling
-from danlu.engine.runners.packed import PackedRunner
+from danlu.engine.runners import packed
 from danlu.engine.runners.recurrent import RecurrentRunner
 from danlu.engine.runners.solo import SoloRunner
 from danlu.engine.source import source_ids
@@ -22,6 +22,11 @@ CAUSAL = [name for name in MODELS.names() if issubclass(MODELS[name], CausalLM)]
 SEQ2SEQ = [name for name in MODELS.names() if issubclass(MODELS[name], Seq2SeqLM)]
 TEXTS = ("The quick 丹 brown fox", "a", "The quick 丹 炉 burns", "0123456789 " * 3)
 GREEDY = Sampling(temperature=0, max_tokens=9, ignore_eos=True)
+
+DIVISIBLE = {
+    "gpt2": {"n_embd": 96, "n_inner": 64},
+    "gemma2": {"hidden_size": 96, "intermediate_size": 64, "head_dim": 16},
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +99,27 @@ def test_the_plain_twin_says_the_same(family, models):
         assert told(engine, [job(model, text) for text in TEXTS]) == [written(model, text) for text in TEXTS]
 
 
+@pytest.mark.parametrize("family", CAUSAL)
+def test_torchs_way_says_the_same_also_where_native_code_serves(family, models):
+    model = models(family)
+    if packed.unfit(model) is None:
+        with open_engine(model, Serving(runner="packed", rows=3, batch_tokens=11, cache_tokens=128)) as engine:
+            assert told(engine, [job(model, text) for text in TEXTS]) == [written(model, text) for text in TEXTS]
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
+def test_few_bits_answer_the_same_whoever_else_asks(family, weights, tmp_path):
+    """Also where some matrices do not divide into the kernels' blocks."""
+    for sizes in (DIVISIBLE[family], {}):
+        write_tiny(tmp_path / f"{family}{len(sizes)}", family, **sizes)
+        model = load(tmp_path / f"{family}{len(sizes)}")
+        with open_engine(model, Serving(runner="packed", rows=3, batch_tokens=11, cache_tokens=128, weights=weights)) as engine:
+            assert weights in engine.runner.kernel
+            crowd = told(engine, [job(model, text) for text in TEXTS])
+            assert crowd == [told(engine, [job(model, text)])[0] for text in TEXTS]
+
+
 @pytest.mark.parametrize("family", SEQ2SEQ)
 def test_encoder_decoders_answer_their_own_sources(family, models):
     model = models(family)
@@ -109,8 +135,8 @@ def test_each_family_has_the_runner_that_suits_it(models):
     }
     assert kinds[RecurrentRunner] == {"lstm", "mamba", "mamba2", "ngram", "rwkv", "rwkv7"}
     assert kinds[SoloRunner] == {"bamba", "deepseek_v3", *SEQ2SEQ}
-    packed = choose_runner(models("gemma2"), Serving(runner="packed", rows=2), {})
-    assert isinstance(packed, PackedRunner)
+    gemma = choose_runner(models("gemma2"), Serving(runner="packed", rows=2), {})
+    assert isinstance(gemma, packed.PackedRunner)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "mamba", "deepseek_v3", "t5"])

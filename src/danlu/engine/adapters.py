@@ -157,10 +157,13 @@ def places(adapter: Adapter, model: LanguageModel) -> dict[str, Matrices]:
 
 
 class Adapters:
-    """Adapters beside one model, of which each token of a step may use one."""
+    """Adapters beside one model, of which each token of a step may use one.
 
-    def __init__(self, model: LanguageModel, adapters: Mapping[str, Adapter]):
-        self._modules: dict[str, nn.Module] = dict(model.named_modules())
+    running: the modules that compute, by the same names, where they are not the model's own (shrink.py).
+    """
+
+    def __init__(self, model: LanguageModel, adapters: Mapping[str, Adapter], running: nn.Module | None = None):
+        self._modules: dict[str, nn.Module] = dict((running or model).named_modules())
         self._held: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
         for name, adapter in adapters.items():
             self._held[name] = {

@@ -82,12 +82,16 @@ def _native(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Ru
 
 
 def _packed(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:
-    if (reason := packed.unfit(model)) is not None:
+    codes = read_packed(model.path)
+    kept = {f"int{small.bits}" for small in codes.values()} if model.model.device.type == "cpu" else set()
+    form: Any = settings.weights if settings.weights != "auto" else kept.pop() if len(kept) == 1 else "fp32"
+    if (reason := packed.unfit(model, form, settings.group)) is not None:
         return reason
-    if settings.weights not in ("auto", "fp32") or settings.cache != "fp32":
-        return f"it computes with the weights and a memory as they are, not {settings.weights} and {settings.cache}"
+    if settings.cache != "fp32":
+        return f"it keeps keys and values as they are, not in {settings.cache}"
     blocks = _blocks(model, settings, packed.block_bytes(model), packed.BLOCK_TOKENS)
-    return packed.PackedRunner(model, blocks, adapters={name: read_adapter(path) for name, path in adapters.items()})
+    read = {name: read_adapter(path) for name, path in adapters.items()}
+    return packed.PackedRunner(model, blocks, adapters=read, weights=form, group=settings.group, codes=codes)
 
 
 def _recurrent(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:

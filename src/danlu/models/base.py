@@ -30,6 +30,8 @@ class LanguageModel(nn.Module):
     """Whether the family is counted from text in one pass (train/count.py) and has nothing that gradients could move."""
     writers: ClassVar[tuple[str, ...]] = ("o_proj.weight", "down_proj.weight", "c_proj.weight")
     """How the names of those matrices end that write to the residual stream: they start smaller."""
+    small_product: Callable[[Tensor], Tensor] | None = None
+    """The product with the output weight in few bits, where something serves it so."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -59,6 +61,8 @@ class LanguageModel(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden vectors (..., D) to logits (..., V)."""
+        if self.small_product is not None:
+            return self.small_product(hidden)
         return F.linear(hidden, self.output_weight.to(hidden.dtype))
 
     def cross_entropy_sum(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:

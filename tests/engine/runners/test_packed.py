@@ -3,12 +3,21 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from tests.engine.runners.mixed import CAUSAL, CUTS, close, opened, play, tables, texts, whole
 
 from danlu.engine.model import Model
 from danlu.engine.runners.packed import PackedRunner, block_bytes, unfit
+from danlu.engine.shrink import shrunk
 from danlu.engine.work import Piece, RowFault
+from danlu.nn.quant import quantise_int8
+from danlu.nn.small_linear import SmallLinear
 
+DIVISIBLE = {"hidden_size": 96, "intermediate_size": 64, "head_dim": 16}
+"""Sizes that 4 bits divide into their blocks."""
+SIZES = {
+    "gpt2": {"n_embd": 96, "n_inner": 64}, "bloom": {"hidden_size": 96}, "gpt_neox": {"hidden_size": 96, "intermediate_size": 64},
+}  # fmt: skip
 FIT = [name for name in CAUSAL if unfit(opened(name)) is None]
 
 
@@ -137,3 +146,39 @@ def test_the_bytes_of_a_block_are_those_of_the_pools():
         model = opened(family)
         state = PackedRunner(model, 10, 8)._state
         assert state.bytes == 10 * block_bytes(model, 8)
+
+
+@pytest.mark.parametrize("family", FIT)
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_few_bits_compute_what_their_codes_mean(family, form, monkeypatch):
+    """The plain twin of torch's kernels: inputs and outputs in bfloat16, the codes as float32 matrices."""
+    model, ids = opened(family, **SIZES.get(family, DIVISIBLE)), texts()
+    small = shrunk(model.model, form)
+    assert sum(isinstance(layer, SmallLinear) for layer in small.modules()) >= 4 * model.model.config.depth
+    found = play(PackedRunner(model, 40, 4, weights=form), ids, tables(4, 40))
+    plain = whole(model, ids)
+    monkeypatch.setattr(SmallLinear, "packed", lambda self, x: F.linear(x.bfloat16().float(), self.weight()).bfloat16())
+    wanted = play(PackedRunner(model, 40, 4, weights=form), ids, tables(4, 40))
+    size = np.abs(np.concatenate([*plain.values()])).max()
+    for row in CUTS:
+        np.testing.assert_allclose(found[row], wanted[row], rtol=0, atol=0.03 * size)
+        assert np.abs(found[row] - plain[row]).max() > 0
+
+
+def test_few_bits_leave_the_model_as_it_was_and_share_the_rest():
+    model = opened("llama", **DIVISIBLE)
+    before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
+    small = shrunk(model.model, "int4")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.model.state_dict().items())
+    assert small.embedding is model.model.embedding and model.model.small_product is None
+    assert not any(isinstance(layer, SmallLinear) for layer in model.model.modules())
+    assert "bf16" in unfit(model, "bf16") and "not 96" in unfit(model, "int4", 96)
+    assert "int4 in 14 of 14 matrices" in PackedRunner(model, 4, 4, weights="int4").kernel
+
+
+def test_codes_of_a_folder_are_taken_as_they_are():
+    model = opened("llama", **DIVISIBLE)
+    name = "model.layers.1.self_attn.q_proj.weight"
+    codes = {name: quantise_int8(torch.full((96, 96), 0.25))}
+    small = shrunk(model.model, "int8", codes=codes)
+    torch.testing.assert_close(small.model.layers[1].self_attn.q_proj.weight(), torch.full((96, 96), 0.25), rtol=0.01, atol=0)

@@ -1,10 +1,12 @@
 """All pieces of a step as one row of tokens, keys and values in shared blocks: for every family that keeps plain keys and values.
 
-On a processor or a GPU, in torch. Matrices meet the tokens of all sequences at once (nn/paged.py says how attention tells them
-apart). Leaves out what a family keeps otherwise: `unfit` says why, and other runners serve it. N tokens of a step, V vocabulary.
+In torch, on a processor (there also with matrices in 8 or 4 bits) or a GPU. Matrices meet the tokens of all sequences at once;
+nn/paged.py says how attention tells them apart. Leaves out what a family keeps otherwise: `unfit` says why, and other runners
+serve it. N tokens of a step, V vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,17 +14,27 @@ from torch import Tensor
 
 from danlu.engine.adapters import Adapter, Adapters
 from danlu.engine.model import Model
+from danlu.engine.shrink import shrunk
 from danlu.engine.work import Piece, RowFault
 from danlu.models.base import CausalLM
+from danlu.nn.linear import Linear, Transposed
 from danlu.nn.paged import PagedSight, PagedState, Span
+from danlu.nn.quant import Quantised
+from danlu.nn.small_linear import GROUPS, SmallLinear
 from danlu.nn.state import LayerState, WindowState
 
 BLOCK_TOKENS = 16
 """Tokens of a block where nobody said: half a block is the most that a sequence wastes on average."""
 
 
-def unfit(model: Model) -> str | None:
-    """Why this runner cannot serve a model; None: it can."""
+def unfit(model: Model, weights: str = "fp32", group: int = 32) -> str | None:
+    """Why this runner cannot serve a model with its weights in a form; None: it can."""
+    if weights == "int4" and group not in GROUPS:
+        return f"its 4 bits share scales in groups of {', '.join(map(str, GROUPS))}, not {group}"
+    if weights not in ("fp32", "int8", "int4"):
+        return f"it has no weights in {weights}"
+    if weights != "fp32" and model.model.device.type != "cpu":
+        return f"{weights} weights are for processors here, and the model is on {model.model.device}"
     if not isinstance(model.model, CausalLM):
         return f"{model.model.config.name} is no model that writes a text on from left to right"
     if model.both_ways:
@@ -42,22 +54,27 @@ def block_bytes(model: Model, block_tokens: int = BLOCK_TOKENS) -> int:
 class PackedRunner:
     """See Runner. `blocks` blocks of `block_tokens` tokens are set aside at once; `adapters` may be asked for by name.
 
+    codes: matrices that the folder holds in few bits already.
     Raises ValueError for a model that it cannot serve, UnsupportedModel for an adapter that does not fit the model.
     """
 
     whole_prompts = False
 
     def __init__(self, model: Model, blocks: int, block_tokens: int = BLOCK_TOKENS,
-                 adapters: Mapping[str, Adapter] | None = None):  # fmt: skip
-        if (why := unfit(model)) is not None:
+                 adapters: Mapping[str, Adapter] | None = None, weights: Literal["fp32", "int8", "int4"] = "fp32",
+                 group: int = 32, codes: Mapping[str, Quantised] | None = None):  # fmt: skip
+        if (why := unfit(model, weights, group)) is not None:
             raise ValueError(f"no packed runner: {why}")
-        self._model = model.model
+        self._model = model.model if weights == "fp32" else shrunk(model.model, weights, group, codes)
         self.vocab_size, self.context = model.model.vocab_size, model.context
         self.block_tokens, self.blocks = block_tokens, blocks
-        self.kernel = f"torch {torch.__version__} on {self._model.device.type}, {self._model.activation_dtype}, packed"
+        layers = (SmallLinear, Linear, Transposed)
+        matrices = [isinstance(part, SmallLinear) for part in self._model.modules() if isinstance(part, layers)]
+        form = weights if weights == "fp32" else f"{weights} in {sum(matrices)} of {len(matrices)} matrices"
+        self.kernel = f"torch {torch.__version__} on {self._model.device.type}, {self._model.activation_dtype}, {form}, packed"
         self._state = PagedState(self._model.new_state(1, 1), blocks, block_tokens)
         self._state.planned = self.context
-        self._adapters = Adapters(self._model, adapters or {})
+        self._adapters = Adapters(model.model, adapters or {}, running=self._model)
 
     @torch.inference_mode()
     def run(self, pieces: Sequence[Piece]) -> list[np.ndarray]:

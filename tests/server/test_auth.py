@@ -28,16 +28,17 @@ def routes():
                 yield method, route.path.replace("{model:path}", "base").replace("{name:path}", "x")
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), sorted({*routes(), ("GET", "/openapi.json"), ("GET", "/docs"), ("OPTIONS", "/v1/models")})
-)
+MORE = {("GET", "/openapi.json"), ("GET", "/docs"), ("OPTIONS", "/v1/models")}
+
+
+@pytest.mark.parametrize(("method", "path"), sorted({*routes()} | MORE))
 def test_every_route_but_health_and_the_page_wants_a_key(guarded, method, path):
     answer = httpx2.request(method, guarded.url + path, timeout=30)
     if path == "/health" or path == "/" or path.startswith("/studio/"):
         assert answer.status_code in (200, 404) and KEY not in answer.text
     else:
         assert answer.status_code == 401
-        assert method == "HEAD" or answer.json()["error"]["code"] == "invalid_api_key"
+        assert method == "HEAD" or "key" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("headers", [{"authorization": f"Bearer {KEY}"}, {"authorization": f"bearer  {KEY}"}, {"x-api-key": KEY}])
@@ -46,8 +47,10 @@ def test_a_key_is_taken_in_either_header_and_any_case_of_the_scheme(guarded, hea
 
 
 @pytest.mark.parametrize("headers", [
-    {}, {"authorization": "Bearer"}, {"authorization": f"Bearer {KEY}x"}, {"authorization": KEY}, {"authorization": f"Basic {KEY}"},
-    {"x-api-key": KEY[:-1]}, {"authorization": f"Bearer {KEY[:-1]}", "x-api-key": KEY}, {"authorization": "Bearer \xff".encode("latin-1")},
+    {}, {"authorization": "Bearer"}, {"authorization": f"Bearer {KEY}x"}, {"authorization": KEY},
+    {"authorization": f"Basic {KEY}"},
+    {"x-api-key": KEY[:-1]}, {"authorization": f"Bearer {KEY[:-1]}", "x-api-key": KEY},
+    {"authorization": "Bearer \xff".encode("latin-1")},
 ])  # fmt: skip
 def test_any_other_key_is_401_with_a_body(guarded, headers):
     answer = guarded.get("/v1/models", headers=headers)

@@ -1,11 +1,12 @@
 """Connections that are slow, many or strange; and work that does not end (C09, serving.md 5.2)."""
 
 import asyncio
+import json
 import socket
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.server.running import made_service, serving
 
@@ -75,11 +76,13 @@ def test_depth_is_counted_as_it_stands():
         parse(b"[" * (DEPTH + 1) + b"]" * (DEPTH + 1))
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"])),
-                    lambda part: st.lists(part) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), part), max_leaves=20))  # fmt: skip
-def test_strict_reading_gives_what_json_gives(tree):
-    import json
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+LEAF = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT
 
+
+@settings(max_examples=50)
+@given(st.recursive(LEAF, lambda part: st.lists(part) | st.dictionaries(TEXT, part), max_leaves=12))
+def test_strict_reading_gives_what_json_gives(tree):
     assert parse(json.dumps(tree).encode()) == tree == parse(json.dumps(tree, ensure_ascii=False).encode())
 
 
@@ -117,7 +120,5 @@ def test_messages_lose_places_and_addresses():
     assert clean("open /data/models/x.bin, ./here/y, C:\\z\\w or ~/q: see /v1/models") == (
         "open (a file), (a file), (a file) or (a file): see /v1/models"
     )
-    assert "0x7f" not in clean("at 0x7ffe12345678") and "object" not in clean("<danlu.x.Foo object at 0x7ffe1>").replace(
-        "an object", ""
-    )
+    assert clean("at 0x7ffe12345678, <danlu.x.Foo object at 0x7ffe1>") == "at (an object), (an object)"
     assert len(clean("x" * 5000)) < 1100

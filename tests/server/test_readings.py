@@ -96,10 +96,8 @@ def test_rules_judge_texts_in_openais_shape(reading):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_chat_carries_the_verdict_where_it_was_asked_for(reading, stream):
-    body = {"model": "speaker", "messages": [{"role": "user", "content": "a bomb"}], "max_tokens": 3, "moderation": {}}
-    answer = reading.client().chat.completions.create(
-        **{**body, "moderation": None} | {"extra_body": {"moderation": {}}}, stream=stream
-    )
+    body = {"model": "speaker", "messages": [{"role": "user", "content": "a bomb"}], "max_tokens": 3}
+    answer = reading.client().chat.completions.create(**body, stream=stream, extra_body={"moderation": {}})
     said = list(answer)[-1].moderation if stream else answer.moderation
     said = said if isinstance(said, dict) else said.model_dump()
     assert said["input"]["type"] == "moderation_results" and said["input"]["results"][0]["flagged"]

@@ -301,3 +301,26 @@ def test_what_is_asked_of_vllm_and_read_from_it(folder, monkeypatch):
     np.testing.assert_allclose(backend.embed(["a"]), [[0.6, 0.8]], rtol=1e-6)
     with pytest.raises(BadSettings, match="typical_p"):
         backend.write(["a"], Sampling(typical_p=0.5))
+
+
+# ---- our own server
+
+
+def test_our_server_over_http_says_the_same(folder, local):
+    from tests.server.running import made_service, serving
+
+    from danlu.engine.opening import Serving
+    from danlu.server.models import Served
+
+    service = made_service(Served("tiny", folder), serving=Serving(rows=4, waiting=64, cache_tokens=512, weights="fp32"))
+    with serving(service) as running:
+        for tokenizer in (None, folder):
+            backend = build("openai", url=f"{running.url}/v1", tokenizer=tokenizer)
+            assert backend.model == "tiny"
+            assert backend.write(PROMPTS, GREEDY) == local.write(PROMPTS, GREEDY)
+            for found, own in zip(backend.score(PAIRS), local.score(PAIRS), strict=True):
+                np.testing.assert_allclose(found, own, rtol=0, atol=1e-4)
+        with pytest.raises(BackendFailed, match=r"answered 400: .*context"):
+            backend.write(["a" * 60], GREEDY)
+        with pytest.raises(BackendFailed, match="It refuses a setting or a text"):
+            backend.embed(["a"])

@@ -140,8 +140,8 @@ class OpenAI:
             )
         nats, offsets, tokens = (found.get(field) or [] for field in ("token_logprobs", "text_offset", "tokens"))
         if begin is None:
-            lead = tokens[0] if tokens and not prompt.startswith(tokens[0]) and "\ufffd" not in tokens[0] else ""
-            offsets = [offset - len(lead) for offset in offsets]  # the token that begins a document is echoed too
+            if len(offsets) > 1 and tokens and not prompt.startswith(tokens[0]) and "\ufffd" not in tokens[0]:
+                offsets = [offset - offsets[1] for offset in offsets]  # the token that begins a document is echoed too
             begin = _boundary(offsets, len(nats), first, second)
         elif len(nats) != len(prompt):
             raise BackendFailed(

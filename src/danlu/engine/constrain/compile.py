@@ -21,14 +21,13 @@ from danlu.tokenizer.decoder import decoder_names
 from danlu.tokenizer.tokenizer import Tokenizer
 
 _CACHED_FORMS, _CACHED_TOKENIZERS = 256, 8
-_ENGINE_LIMITS = {"max_lexer_states": 50_000, "step_lexer_fuel": 100_000, "verbose_errors": False}
-"""At most some 100 MB and 7 ms a token for a hostile form; ordinary ones stay a thousand times below. Errors repeat no text."""
+_ENGINE_LIMITS = {
+    "initial_lexer_fuel": 150_000, "step_lexer_fuel": 100_000, "max_lexer_states": 50_000, "verbose_errors": False,
+}  # fmt: skip
+"""A hostile form ends within a second, 100 MB and some milliseconds a token: with llguidance's own limits, (a{1000}){1000} takes
+five seconds and 200 MB. A schema of 100 properties with ten choices each passes. Errors repeat no text of the answer."""
 
 T = TypeVar("T")
-
-
-class Broken(Exception):
-    """A form that can no longer be followed: one step of it costs more than any step may."""
 
 
 def compile(kind: str, spec: Any, tokenizer: Tokenizer, ends: Collection[int], limits: Limits | None = None) -> "Held":
@@ -52,39 +51,45 @@ def compile(kind: str, spec: Any, tokenizer: Tokenizer, ends: Collection[int], l
 
 
 class Held:
-    """An answer held to a form; see engine/constraint.py. Not for two threads at once."""
+    """An answer held to a form; see engine/constraint.py. Not for two threads at once.
+
+    It never raises: where a form can no longer be followed (one step costs more than a step may, or a token came that was not
+    allowed), nothing is allowed any more, which fails this answer alone; `trouble` says why.
+    """
 
     def __init__(self, matcher: Any, ends: frozenset[int], text: np.ndarray):
         """text: booleans (V,), which tokens are text or end it; a form that names others by number is not followed there."""
         self._matcher, self._ends, self._text = matcher, ends, text
         self._mask: np.ndarray | None = None
+        self.trouble: str | None = None
 
     def mask(self) -> np.ndarray:
-        """Booleans (V,), not to be written to. Raises Broken."""
+        """Booleans (V,), not to be written to."""
         if self._mask is None:
             bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-            self._check()
             self._mask = np.unpackbits(bits, count=len(self._text), bitorder="little").view(bool) & self._text
+            if self._broken():
+                self._mask = np.zeros_like(self._text)
             self._mask.flags.writeable = False
         return self._mask
 
     def accept(self, token: int) -> bool:
-        """See Constraint.accept. A token that the mask did not allow raises Broken."""
+        """See Constraint.accept."""
         if token in self._ends:
             return True
         self._mask = None
         self._matcher.consume_token(token)
-        self._check()
-        return bool(self._matcher.is_stopped())
+        return not self._broken() and bool(self._matcher.is_stopped())
 
     def clone(self) -> Self:
         copy = type(self)(self._matcher.deep_copy(), self._ends, self._text)
-        copy._mask = self._mask
+        copy._mask, copy.trouble = self._mask, self.trouble
         return copy
 
-    def _check(self) -> None:
-        if self._matcher.is_error():
-            raise Broken(f"the form cannot be followed any further: {_said(self._matcher)}")
+    def _broken(self) -> bool:
+        if self.trouble is None and self._matcher.is_error():
+            self.trouble = _said(self._matcher)
+        return self.trouble is not None
 
 
 def _said(matcher: Any) -> str:
@@ -105,11 +110,7 @@ def _prepared(form: str, tokenizer: Tokenizer, ends: frozenset[int], special: Co
     text = words.text.copy()
     text[list(special)] = True
     held = Held(matcher, ends, text)
-    try:
-        possible = held.mask().any()
-    except Broken:
-        possible = False
-    if not possible:
+    if not held.mask().any():
         raise BadForm("no text of this model's tokenizer satisfies the form, or finding one costs more than it may.")
     return held
 

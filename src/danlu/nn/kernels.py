@@ -1,4 +1,4 @@
-"""Fused passes on the processor: kernels.c and scans.c, compiled once for this machine in about a second.
+"""Fused passes on the processor: kernels.c, scans.c and quant.c, compiled once for this machine in about a second.
 
 Where there is no C compiler, or a tensor lives elsewhere, callers take their plain twin: same results, more visits of the
 memory. DANLU_KERNELS=0 switches the compiled ones off.
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from danlu.nn.compiled import compiled
 
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "scans.c"))
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "scans.c", "quant.c"))
 _HEADER = Path(__file__).with_name("kernels.h")
 _FLAGS = (
     "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",

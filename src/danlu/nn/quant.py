@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from danlu.nn import kernels
+
 _CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
 """Shares of the largest weight that the search takes as the end of the range."""
-_PART = 1 << 22  # weights searched at once: the search holds a dozen copies
+_PART = 1024  # outputs searched at once: the plain search holds a dozen copies
 _TINY = 1e-30  # the scale of a group of zeros: any would do, and dividing by it must
 
 
@@ -73,13 +75,30 @@ def quantise_int4(weight_OI: Tensor, group: int = 64, symmetric: bool = True, se
     >>> small.codes.tolist(), dequantised(small)
     ([[7, -8, 1, 0]], tensor([[ 0.7007, -0.8008,  0.1001,  0.0000]]))
     """
-    rows = max(_PART // weight_OI.size(1), 1)
-    if len(weight_OI) > rows:
-        parts = [quantise_int4(part, group, symmetric, search, importance_I) for part in weight_OI.split(rows)]
-        zeros = None if symmetric else torch.cat([part.zeros for part in parts if part.zeros is not None])
-        return Quantised(torch.cat([part.codes for part in parts]), torch.cat([part.scales for part in parts]), zeros, 4, group)
-    wide_OGg = _grouped(weight_OI.float(), group)
-    share_Gg = _grouped(torch.ones_like(weight_OI[:1]).float() if importance_I is None else importance_I.float()[None], group)[0]
+    wide_OI = weight_OI.detach().float().contiguous()
+    share_I = torch.ones(weight_OI.size(1), device=wide_OI.device) if importance_I is None else importance_I.float().contiguous()
+    if kernels.usable(torch.float32, wide_OI, share_I):
+        codes, scales, zeros = _search(wide_OI, group, symmetric, search, share_I)
+    else:
+        parts = [_search_plain(part, group, symmetric, search, share_I) for part in wide_OI.split(_PART)]
+        codes, scales, zeros = (torch.cat(kind) for kind in zip(*parts, strict=True))
+    return Quantised(codes, scales, None if symmetric else zeros, 4, group)
+
+
+def _search(weight_OI: Tensor, group: int, symmetric: bool, search: bool, share_I: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What `_search_plain` computes, compiled."""
+    outputs, inputs = weight_OI.shape
+    groups = -(-inputs // group)
+    codes_OI, zeros_OG = torch.empty(outputs, inputs, dtype=torch.int8), torch.empty(outputs, groups, dtype=torch.int8)
+    scales_OG, clips = torch.empty(outputs, groups, dtype=torch.bfloat16), torch.tensor(_CLIPS if search else _CLIPS[:1])
+    sizes = (outputs, inputs, group, int(symmetric), len(clips), int(search))
+    kernels.call("search_int4", torch.float32, weight_OI, share_I, clips, codes_OI, scales_OG, zeros_OG, *sizes)
+    return codes_OI, scales_OG, zeros_OG
+
+
+def _search_plain(weight_OI: Tensor, group: int, symmetric: bool, search: bool, share_I: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The definition of the search: codes, scales and zeros of the trial that loses least in each group."""
+    wide_OGg, share_Gg = _grouped(weight_OI, group), _grouped(share_I[None], group)[0]
     best: tuple[Tensor, ...] | None = None
     for clip in _CLIPS if search else _CLIPS[:1]:
         for scale_OG, zero_OG in _symmetric(wide_OGg, clip) if symmetric else [_asymmetric(wide_OGg, clip)]:
@@ -88,17 +107,16 @@ def quantise_int4(weight_OI: Tensor, group: int = 64, symmetric: bool = True, se
             scale_OG = torch.where(scale_OG.abs() < _TINY, _TINY, scale_OG).bfloat16().float()
             code_OGg = _code(wide_OGg, scale_OG, zero_OG, symmetric)
             lost_OG = ((scale_OG[..., None] * (code_OGg - zero_OG[..., None]) - wide_OGg).square() * share_Gg).sum(-1)
+            new = (lost_OG, scale_OG, zero_OG, code_OGg)
             if best is None:
-                best = (lost_OG, scale_OG, zero_OG, code_OGg)
+                best = new
                 continue
             better_OG = lost_OG < best[0]
-            new = (lost_OG, scale_OG, zero_OG, code_OGg)
             best = tuple(torch.where(better_OG if one.dim() == 2 else better_OG[..., None], one, old)
                          for one, old in zip(new, best, strict=True))  # fmt: skip
     assert best is not None
     _, scale_OG, zero_OG, code_OGg = best
-    zeros = None if symmetric else zero_OG.to(torch.int8)
-    return Quantised(_joined(code_OGg, weight_OI), scale_OG.bfloat16(), zeros, 4, group)
+    return _joined(code_OGg, weight_OI), scale_OG.bfloat16(), zero_OG.to(torch.int8)
 
 
 def quantise_rows(x_MI: Tensor, group: int) -> tuple[Tensor, Tensor]:

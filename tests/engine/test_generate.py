@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.tiny import tiny_tokenizer, write_tiny
 
-from danlu.core.errors import BadInput, PromptTooLong
+from danlu.core.errors import BadInput, BadSettings, PromptTooLong
 from danlu.engine.generate import Writing, answer_room
 from danlu.engine.model import load
 from danlu.engine.request import MOST_TOKENS, Sampling
@@ -128,3 +128,44 @@ def test_greedy_answers_equal_transformers(tmp_path, family, penalty):
     writing = ours.write("a 丹 b", Sampling(temperature=0, max_tokens=20, repetition_penalty=penalty))
     list(writing)
     assert writing.ids == expected.tolist()[len(prompt) :]
+
+
+def test_an_answer_cannot_end_before_so_many_tokens():
+    writing = say("done", min_tokens=9, temperature=0)
+    assert len("".join(writing)) >= 9 and writing.reason == "eos"
+    assert len(writing.ids) == 10  # the end itself comes as soon as it may
+
+
+def test_an_answer_that_ignores_ends_has_all_its_tokens():
+    writing = say("done", room=20, ignore_eos=True, temperature=0)
+    text = "".join(writing)
+    assert writing.reason == "length" and len(writing.ids) == 20 and text.startswith("done") and 0 not in writing.ids
+
+
+def test_biased_tokens_are_forbidden_or_forced():
+    tokenizer = tiny_tokenizer()
+    (a,), (z,) = tokenizer.encode("a"), tokenizer.encode("z")
+    assert "a" not in "".join(say("abracadabra", room=9, logit_bias={a: -100}))
+    assert set("".join(say("abracadabra", room=9, logit_bias={z: 100}))) == {"z"}
+
+
+@pytest.mark.parametrize("settings", [{"frequency_penalty": 2.0}, {"presence_penalty": 2.0}])
+def test_penalties_of_the_answer_make_it_more_various(model, settings):
+    plain = list(model.write(PROMPT, Sampling(max_tokens=60, temperature=0)).tokens())
+    various = list(model.write(PROMPT, Sampling(max_tokens=60, temperature=0, **settings)).tokens())
+    assert len(set(various)) > len(set(plain))
+
+
+def test_typical_sampling_leaves_the_too_likely_and_the_too_unlikely_out(model):
+    said = [model.write(PROMPT, Sampling(max_tokens=1, temperature=1, typical_p=0.2, seed=seed)) for seed in range(40)]
+    free = [model.write(PROMPT, Sampling(max_tokens=1, temperature=1, seed=seed)) for seed in range(40)]
+    assert len({next(writing.tokens()) for writing in said}) < len({next(writing.tokens()) for writing in free})
+
+
+def test_a_bias_for_a_token_that_does_not_exist_is_refused_and_nothing_left_to_say_is_an_error():
+    with pytest.raises(BadSettings, match=r"no token 999.*0 to 258"):
+        say("x", logit_bias={999: 1.0})
+    broken = say("x")
+    broken._decoder.read = lambda ids: np.full(259, np.nan, np.float32)
+    with pytest.raises(BadInput, match=r"token 0 of the answer: .*not finite"):
+        list(broken)

@@ -24,6 +24,7 @@ from danlu.server.fields import Chat
 from danlu.server.generation import Generation, finish_of
 from danlu.server.models import Served
 from danlu.server.planning import plan as plan_tools
+from danlu.server.scores import matched
 from danlu.server.service import Caller, Service
 from danlu.tokenizer.chat import encode_chat
 
@@ -96,6 +97,8 @@ async def plan_of(service: Service, request: Chat) -> tuple[Served, Plan]:
 
 def check_converses(served: Served) -> None:
     """Raise ApiError for a model without a chat template."""
+    if served.template_fault is not None:
+        raise ApiError(400, served.template_fault, param="model", code="chat_template_refused")
     if served.template is None:
         raise ApiError(
             400,
@@ -188,16 +191,19 @@ class ChatRun:
             if splitter is None:
                 made.append(Finished(part.choice, reason, part.stop))
             else:
-                made += self._scored(part.choice, splitter.finish(reason), ())
+                *rest, last = splitter.finish(reason)
+                assert isinstance(last, Finished)
+                made += [*self._scored(part.choice, rest, ()), Finished(last.choice, last.reason, part.stop)]
         return made
 
     def _scored(self, choice: int, parts: Sequence[Delta], scores: tuple[Scored, ...]) -> Sequence[Delta]:
-        """Give log-probabilities to the first text among the parts; without one they wait for it."""
+        """Give each text among the parts the log-probabilities of its tokens; others wait, and are dropped once passed over."""
         waiting = self._held[choice] + scores
         made: list[Delta] = []
         for part in parts:
             if isinstance(part, Text) and waiting:
-                part, waiting = Text(part.choice, part.text, waiting), ()
+                own, waiting = matched(part.text, waiting)
+                part = Text(part.choice, part.text, own)
             made.append(part)
         self._held[choice] = waiting
         return made

@@ -521,7 +521,7 @@ def engine_record() -> dict[str, Any]:
         "running": 2, "waiting": 1, "rows": 16, "steps": 9, "preemptions": 0,
         "blocks": {"total": 256, "used": 40, "cached": 100, "free": 116, "tokens": 16}, "prefix": {"queried_tokens": 5120, "hit_tokens": 4096},
         "tokens": {"prompt": 5120, "generated": 800}, "rates": {"prompt_tokens_per_s": 0.0, "generated_tokens_per_s": 71.2},
-        "requests": [{"id": "req_abc", "state": "running", "prompt_tokens": 512, "cached_tokens": 496, "generated_tokens": 17, "choices": 1,
+        "requests": [{"id": "row 3, choice 0", "state": "running", "doing": "writing", "prompt_tokens": 512, "cached_tokens": 496, "generated_tokens": 17, "choices": 1,
                       "age_s": 0.8, "adapter": None}],
     }  # fmt: skip
 
@@ -566,8 +566,8 @@ def test_the_engine_view_follows_the_engine(page, fake):
     assert "in use 40, shared 0" in page.run("document.querySelector('.blocks').getAttribute('aria-label')")
     assert page.run("document.querySelectorAll('.blocks path').length") == 3
     assert page.run("[...document.querySelectorAll('tbody td')].map((one) => one.innerText)")[:6] == [
-        "abc",
-        "running",
+        "3 · 0",
+        "writing",
         "800 ms",
         "512",
         "496",
@@ -723,3 +723,106 @@ def test_motion_is_left_out_where_it_is_not_wanted(page, fake):
     ask(page, "one")
     page.until("!!document.querySelector('.pulse')")
     assert page.run("getComputedStyle(document.querySelector('.pulse')).animationName") == "none"
+
+
+# -- with the real server ----------------------------------------------------------------------------------------------------------
+
+
+def open_studio(browser: Browser, address: str) -> Page:
+    page = browser.page()
+    page.speaks("en-GB")
+    page.go(address)
+    return page
+
+
+def test_the_real_server_answers_the_studio(browser, live):
+    page = open_studio(browser, live.url)
+    page.click(".tool", "Settings")
+    for name, value in {"temperature": "0", "max_tokens": "24"}.items():
+        page.click(f"input[aria-describedby=help-{name}]")
+        page.write(value)
+    page.click(".panel button", "Close")
+    ask(page, "Hi")
+    answered(page)
+    chat = {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0, "max_completion_tokens": 24, "logprobs": True}
+    choice = live.post("/v1/chat/completions", {"model": "speaker", **chat}).json()["choices"][0]
+    assert len(choice["message"]["content"]) > 5 and page.text(".answer .content").strip() == choice["message"]["content"].strip()
+    page.sees("Cut at the greatest number of tokens.", ".foot")
+    page.click(".foot button", "Tokens")
+    assert page.run("document.querySelectorAll('.strip .token').length") == len(choice["logprobs"]["content"])
+    page.click(".strip .byte")
+    page.sees("part of ", ".token-panel")
+    assert page.run("document.querySelectorAll('.bars li').length") >= 10
+    page.click(".nav a", "Engine")
+    page.sees("ready", ".badge")
+    written = int(page.text(".tile:nth-child(3) .small").split()[0].replace(",", ""))
+    assert written >= 48
+    page.click(".nav a", "Artefacts")
+    page.sees("speaker", ".side-list")
+    assert page.complaints() == []
+    page.close()
+
+
+def test_stop_frees_the_row_of_the_real_server(browser, live):
+    page = open_studio(browser, live.url)
+    page.click(".tool", "Settings")
+    page.click("input[aria-describedby=help-temperature]")
+    page.write("0")
+    ask(page, "Hi")
+    page.until("document.querySelector('.answer.writing .content')?.innerText.length > 20")
+    page.press("Escape")
+    page.sees("Stopped.", ".answer.stopped")
+    live.settle(5)
+    assert page.complaints() == []
+    page.close()
+
+
+def test_a_base_model_of_the_real_server_goes_on_and_shows_its_tokens(browser, live):
+    page = open_studio(browser, live.url)
+    page.choose(".picker select", "org/base")
+    page.sees("has no chat template", ".notices")
+    page.click(".tool", "Settings")
+    page.click("input[aria-describedby=help-max_tokens]")
+    page.write("7")
+    ask(page, "Once")
+    answered(page)
+    assert page.text(".continuation").startswith("Once")
+    page.click(".foot button", "Tokens")
+    page.click(".strip .token")
+    page.sees("Entropy", ".token-panel")
+    assert page.complaints() == []
+    page.close()
+
+
+def test_a_run_folder_is_followed_while_it_grows(browser, live, tmp_path):
+    work = tmp_path / "poems.run"
+    work.mkdir()
+    log = work / "events.jsonl"
+    (work / "plan.json").write_text(json.dumps({"plan": {"steps": 40, "reasons": ["narrow is fast"]}, "steps": 40}))
+
+    def tell(**event: Any) -> None:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.time(), **event}) + "\n")
+
+    for step in range(1, 11):
+        tell(kind="step", step=step, tokens=100 * step, loss=5 - step / 10, grad_norm=1.0, lr=0.001, tokens_per_s=50.0, seconds=float(step))
+    live.service.runs = tmp_path
+    try:
+        page = open_studio(browser, f"{live.url}/#/runs")
+        page.sees("step 10 of 40", ".detail")
+        points = "document.querySelector('.chart .line-a path').getAttribute('d').split('L').length"
+        assert page.until(points) == 10
+        for step in range(11, 16):
+            tell(kind="step", step=step, tokens=100 * step, loss=5 - step / 10, grad_norm=1.0, lr=0.001, tokens_per_s=50.0, seconds=float(step))
+        tell(kind="heldout", step=15, tokens=1500, loss=3.75, unit="token", bits_per_byte=1.5, seconds=15.0, documents=2, targets=9)
+        tell(kind="sample", step=15, prompt="Once", text=" upon a time")
+        tell(kind="warn", text="the text is short")
+        page.sees("upon a time", ".timeline", timeout_s=8)
+        page.sees("the text is short", ".notes")
+        assert page.run(points) == 15
+        assert page.run("document.querySelectorAll('.chart .line-b circle').length") == 1
+        assert "narrow is fast" in page.run("document.querySelector('[data-name=plan]').textContent")
+        assert page.complaints() == []
+        page.close()
+    finally:
+        live.service.runs = None

@@ -40,6 +40,7 @@ GET /v1/danlu/artefacts                                                    one f
     {"object": "list", "data": [{"object": "danlu.artefact", "model": "tiny", "name": "tiny", "id": "0123..." | null,
       "kind": "model", "stage": "pretrain", "created": "2026-11-29T21:00:00+00:00", "licences": ["CC0-1.0"], "sources": [],
       "metrics": {...}, "ledger": {...}, "settings": {...}, "wall_s": 12.0, "card": "# Markdown of README.md" | null,
+      "files": [{"file": "model.safetensors", "bytes": 536000}],
       "tree": [{"depth": 0, "role": null, "id": "...", "name": "tiny", "kind": "model" | null, "stage": "pretrain" | null,
                 "created": "..." | null, "bytes": null, "files": null}]}]}
     A model folder of other tools has no record: its fields but model, name and card are null, its tree is empty.
@@ -144,7 +145,11 @@ def artefact(one: Served) -> dict[str, Any]:
     kept = ("id", "kind", "stage", "created", "licences", "sources", "metrics", "ledger", "settings", "wall_s")
     told = record.model_dump(mode="json") if record else {}
     return {"object": "danlu.artefact", "model": one.id, "name": one.path.resolve().name, "card": text,
-            **{name: runs.nameless(told.get(name)) for name in kept}, "tree": list(_tree(one)) if record else []}  # fmt: skip
+            **{name: runs.nameless(told.get(name)) for name in kept}, "files": _files(record), "tree": list(_tree(one)) if record else []}  # fmt: skip
+
+
+def _files(record: Lineage | None) -> list[dict[str, Any]]:
+    return [{"file": output.file, "bytes": output.bytes} for output in record.outputs] if record else []
 
 
 def _tree(one: Served) -> Any:

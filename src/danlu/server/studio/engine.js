@@ -97,6 +97,9 @@ function cache(blocks) {
       paths.map((d, state) => (d ? s("path", {d, class: STATES[state]}) : null))));
 }
 
+/** "row 3, choice 0" in figures; other names as they are. */
+const place = (id) => id.replace(/^row (\d+), choice (\d+)$/, "$1 · $2").replace(/^waiting, choice \d+$/, "–").slice(0, 24);
+
 function requests(model) {
   const rows = model.requests ?? [];
   if (!rows.length) return h("p", {class: "muted small"}, t("engine.idle"));
@@ -104,7 +107,7 @@ function requests(model) {
   return h("div", {class: "scroll", tabindex: "0"}, h("table", {class: "numbers whole"},
     h("thead", {}, h("tr", {}, columns.map((name, at) => h("th", {class: at < 2 ? "text" : null}, t(`engine.column_${name}`))))),
     h("tbody", {}, rows.map((row) => h("tr", {},
-      h("td", {class: "mono text"}, row.id.replace(/^(req_|chatcmpl-|cmpl-)/, "").slice(0, 12)), h("td", {class: "text"}, t(`engine.request_${row.state}`)), h("td", {}, duration(row.age_s)),
+      h("td", {class: "mono text"}, place(row.id)), h("td", {class: "text"}, t(`engine.request_${row.doing ?? row.state}`)), h("td", {}, duration(row.age_s)),
       h("td", {}, number(row.prompt_tokens)), h("td", {}, number(row.cached_tokens)),
       h("td", {}, row.max_tokens ? `${number(row.generated_tokens)} / ${number(row.max_tokens)}` : number(row.generated_tokens)),
       h("td", {}, row.generated_tokens && row.age_s ? brief(row.generated_tokens / row.age_s) : "–"))))));

@@ -59,6 +59,7 @@ function runView() {
   let prompt = null;
   let seenSamples = "";
   let seenRest = "";
+  let seenAlarms = 0;
   const tools = h("div", {class: "row chart-tools"},
     choose(t("runs.measure"), MEASURES, measure, (value) => { measure = value; plot(last); }),
     choose(t("runs.across"), ACROSS, across, (value) => { across = value; plot(last); }),
@@ -129,17 +130,21 @@ function runView() {
     const parts = {ledger: run.ledger, metrics: run.metrics, plan: run.plan, settings: run.settings};
     const key = JSON.stringify([parts, notes.length, run.checkpoints?.length]);
     if (key === seenRest) return;
+    const first = !seenRest;
+    const alarms = notes.filter((one) => one.kind !== "say").length;
+    const news = alarms > seenAlarms;
+    seenAlarms = alarms;
     const open = new Set([...sections.querySelectorAll("details[open]")].map((one) => one.dataset.name));
     const named = (name, isOpen, ...content) => {
-      const made = fold(t(`runs.${name}`), seenRest ? open.has(name) : isOpen, content);
+      const made = fold(t(`runs.${name}`), open.has(name) || isOpen, content);
       made.dataset.name = name;
       return made;
     };
-    const {reasons, ...plan} = run.plan ?? {};
+    const {reasons, ...plan} = run.plan?.plan ?? run.plan ?? {}; // pre-training keeps the plan beside the pace it rests on
     replace(sections,
-      run.ledger ? named("ledger", true, outline(run.ledger)) : named("ledger", true, h("p", {class: "muted"}, t("runs.ledger_later", {tokens: number(run.tokens)}))),
-      run.metrics ? named("metrics", true, outline(run.metrics)) : null,
-      notes.length ? named("notes", notes.some((one) => one.kind !== "say"), h("ul", {class: "notes"}, notes.slice(0, 100).map((one) =>
+      run.ledger ? named("ledger", first, outline(run.ledger)) : named("ledger", first, h("p", {class: "muted"}, t("runs.ledger_later", {tokens: number(run.tokens)}))),
+      run.metrics ? named("metrics", first, outline(run.metrics)) : null,
+      notes.length ? named("notes", news, h("ul", {class: "notes"}, notes.slice(0, 100).map((one) =>
         h("li", {class: one.kind}, h("time", {class: "when"}, moment(one.time)), h("span", {}, one.text))))) : null,
       run.checkpoints?.length ? named("checkpoints", false, h("p", {}, run.checkpoints.map((one) => number(one.step)).join(", "))) : null,
       run.plan ? named("plan", false, reasons?.length ? h("ul", {}, reasons.map((one) => h("li", {}, one))) : null, outline(plan)) : null,

@@ -145,7 +145,8 @@ def artefact(one: Served) -> dict[str, Any]:
     kept = ("id", "kind", "stage", "created", "licences", "sources", "metrics", "ledger", "settings", "wall_s")
     told = record.model_dump(mode="json") if record else {}
     return {"object": "danlu.artefact", "model": one.id, "name": one.path.resolve().name, "card": text,
-            **{name: runs.nameless(told.get(name)) for name in kept}, "files": _files(record), "tree": list(_tree(one)) if record else []}  # fmt: skip
+            **{name: runs.nameless(told.get(name)) for name in kept}, "files": _files(record),
+            "tree": list(_tree(one)) if record else []}  # fmt: skip
 
 
 def _files(record: Lineage | None) -> list[dict[str, Any]]:

@@ -27,16 +27,17 @@ class Running:
         self.service, self.port, self.key = service, port, key
         self.url = f"http://127.0.0.1:{port}"
         self.headers = {"authorization": f"Bearer {key}"} if key else {}
+        self.http = httpx2.Client(base_url=self.url, timeout=30)
 
     def client(self, **settings) -> OpenAI:
         settings = {"api_key": self.key or "none", "max_retries": 0, "timeout": 30, **settings}
         return OpenAI(base_url=f"{self.url}/v1", **settings)
 
     def get(self, path: str, **more):
-        return httpx2.get(self.url + path, timeout=30, **{"headers": self.headers, **more})
+        return self.http.get(path, **{"headers": self.headers, **more})
 
     def post(self, path: str, body=None, **more):
-        return httpx2.post(self.url + path, timeout=30, **{"headers": self.headers, "json": body, **more})
+        return self.http.post(path, **{"headers": self.headers, "json": body, **more})
 
     def metric(self, name: str) -> float:
         """The sum over labels of a metric."""

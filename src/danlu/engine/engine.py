@@ -20,6 +20,7 @@ from danlu.core import log
 from danlu.core.errors import BadInput, DanluError
 from danlu.engine.blocks import BlockPool
 from danlu.engine.choose import Ask, Chosen, choose, logprobs
+from danlu.engine.draw import NoToken
 from danlu.engine.events import EndEvent, Event, FaultEvent, PromptEvent, Reason, TokenEvent
 from danlu.engine.job import Job, Ticket
 from danlu.engine.scheduler import Limits, Scheduler
@@ -291,6 +292,9 @@ class Engine:
         return found
 
     def _fault(self, one: Written, error: Exception) -> None:
+        job = one.ticket.job
+        if isinstance(error, NoToken) and (job.constraint is not None or job.sampling.logit_bias):
+            return self._fail(one.ticket, FaultEvent("request", f"{error}."))
         if isinstance(error, RowFault):
             log.warn(f"an answer could not be computed: {error}")
         else:

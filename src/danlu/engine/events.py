@@ -45,7 +45,8 @@ class EndEvent:
 class FaultEvent:
     """The request failed; nothing follows. `mine` is a sentence for its sender; details are in the log."""
 
-    kind: Literal["deadline", "shutdown", "capacity", "internal"]
+    kind: Literal["deadline", "shutdown", "capacity", "request", "internal"]
+    """request: what was asked has no answer, because its constraint and its biases leave no token."""
     message: str
 
 

@@ -109,6 +109,8 @@ def fault(error: AnswerFault) -> ApiError:
         case "deadline":
             return ApiError(504, f"The server gave up: {message}", type="server_error", code="deadline_exceeded",
                             headers={"x-should-retry": "false"})  # fmt: skip
+        case "request":
+            return ApiError(400, f"No answer is possible: {message}", code="no_answer")
         case "shutdown":
             return overloaded("The server is stopping.", 5)
         case "capacity":

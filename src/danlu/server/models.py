@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from danlu.core import lineage
+from danlu.core import lineage, log
 from danlu.core.errors import BadInput, BadSettings, NotAnArtifact
 from danlu.engine.engine import Engine
 from danlu.engine.model import Model, load
@@ -44,6 +44,8 @@ class Served:
     """Model or HeadedModel."""
     engine: Engine | None = None
     template: Template | None = None
+    template_fault: str | None = None
+    """Why the chat template cannot be used: it does not come to an end."""
     turn_ends: frozenset[int] = frozenset()
     """Tokens by which the chat template closes what the assistant says."""
     fingerprint: str = ""
@@ -99,9 +101,20 @@ class Served:
             raise BadSettings(f"{self.path} writes no text, so it takes no adapters.")
         if self.kind == "causal":
             self.template = self.given_template or self.tokenizer.chat_template
-            self.turn_ends = turn_ends(self.tokenizer, self.template) if self.template else frozenset()
+            self._try_template()
         self.fingerprint = fingerprint(self)
         self.opened = True
+
+    def _try_template(self) -> None:
+        """Render once: which token ends a turn, and whether the template comes to an end at all."""
+        if self.template is None:
+            return
+        try:
+            self.turn_ends = turn_ends(self.tokenizer, self.template)
+        except BadInput as error:
+            if "was stopped" in str(error):
+                self.template_fault = "The chat template of this model ran too long when it was tried, and is not used."
+                log.warn(f"{self.path}: {error}")
 
 
 class Models:
@@ -181,13 +194,10 @@ def parse_models(words: Sequence[str], adapters: Sequence[str] = (), template: P
 
 
 def turn_ends(tokenizer: Tokenizer, template: Template) -> frozenset[int]:
-    """The special token that a template writes right after what an assistant said."""
+    """The special token that a template writes right after what an assistant said. Raises BadInput."""
     said = "answer"
     messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": said}]
-    try:
-        after = render(template, messages, add_generation_prompt=False).rpartition(said)[2]
-    except BadInput:
-        return frozenset()
+    after = render(template, messages, add_generation_prompt=False).rpartition(said)[2]
     names = sorted(tokenizer.special_tokens, key=len, reverse=True)
     return frozenset([tokenizer.special_tokens[name] for name in names if after.startswith(name)][:1])
 

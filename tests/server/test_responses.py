@@ -200,3 +200,10 @@ def test_nobody_takes_control(server, client):
     begin, end = special["<|im_start|>"], special["<|im_end|>"]
     found = [number for number in server._script.prompts[-1] if number in special.values()]
     assert found == [begin, end, begin, end, begin]
+
+
+def test_what_is_too_much_together_is_refused_too(client):
+    calls = [{"type": "function_call", "call_id": f"c{number}", "name": "f", "arguments": "{}"} for number in range(200)]
+    with pytest.raises(BadRequestError) as refused:
+        client.responses.create(model="m", input=[*calls, {"role": "user", "content": "Hi"}])
+    assert refused.value.param == "input"

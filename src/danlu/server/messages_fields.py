@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from danlu.server.conversation import MOST_MESSAGES, MOST_PARTS, MOST_TOOLS, NAME, Strict
 from danlu.server.errors import ApiError, invalid
 from danlu.server.fields import MOST_STOPS, Chat, DanluBlock, JsonSchema, Request, StopText, only, says
+from danlu.server.shapes import as_chat
 
 UNSEEN = {"image": "images", "document": "documents", "search_result": "search results", "container_upload": "files"}
 
@@ -250,7 +251,7 @@ def chat_of(request: CountTokens) -> Chat:
             "max_tokens": request.max_tokens, "temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k,
             "stop": request.stop_sequences, "seed": request.seed, "danlu": request.danlu.model_dump() if request.danlu else None,
         }  # fmt: skip
-    return Chat.model_validate(fields)
+    return as_chat(fields)
 
 
 def _function(tool: CustomTool) -> dict[str, Any]:

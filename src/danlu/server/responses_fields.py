@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from danlu.server.conversation import MOST_MESSAGES, MOST_PARTS, MOST_TOOLS, NAME, UNSEEN, Strict
 from danlu.server.errors import ApiError, invalid
 from danlu.server.fields import MOST_TOP, Chat, DanluBlock, JsonSchema, _Harmless, only, says
+from danlu.server.shapes import as_chat
 
 _KEPT_NOTHING = "nothing is kept here: send the whole conversation as 'input'"
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -321,7 +322,7 @@ def chat_of(request: Responses) -> Chat:
         "top_logprobs": request.top_logprobs if logprobs else None,
         "danlu": request.danlu.model_dump() if request.danlu else None,
     }  # fmt: skip
-    return Chat.model_validate(fields)
+    return as_chat(fields)
 
 
 def _form(form: Format) -> dict[str, Any]:

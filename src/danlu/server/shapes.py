@@ -1,12 +1,24 @@
-"""Errors in the shape that the clients of a route read: Anthropic's below /v1/messages, OpenAI's everywhere else."""
+"""What the other ways of asking share with chats: requests become one, and errors take the shape that a route's clients read."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from danlu.server.errors import ApiError
+from pydantic import ValidationError
+
+from danlu.server.errors import ApiError, from_validation
+from danlu.server.fields import Chat
 
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
           408: "timeout_error", 413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error",
           504: "timeout_error"}  # fmt: skip
+
+
+def as_chat(fields: Mapping[str, Any]) -> Chat:
+    """A chat from fields that were checked one by one. Raises ApiError where they are too much together."""
+    try:
+        return Chat.model_validate(dict(fields))
+    except ValidationError as error:
+        raise from_validation(error.errors(), fields) from None
 
 
 def anthropic_body(error: ApiError, request_id: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ HOSTILE = {
     "globals": "{{ self.__init__.__globals__.__builtins__.__import__('os').system('true') }}",
     "cycler": "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
     "changes": "{% set _ = messages.append({'role': 'system', 'content': 'x'}) %}{{ messages }}",
-    "endless": "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99) %}{% endfor %}{% endfor %}{% endfor %}",
+    "endless": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "memory": "{{ 'a' * 9999999999 }}",
     "doubling": "{% set n = namespace(t='aaaa') %}{% for i in range(60) %}{% set n.t = n.t ~ n.t %}{% endfor %}{{ n.t }}",
     "broken": "{% if %}",

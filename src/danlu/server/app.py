@@ -44,7 +44,7 @@ def create_app(service: Service, access: Access | None = None, *, page: bool = T
         service.close()
 
     app = FastAPI(title="Danlu", version=version("danlu") or "0", docs_url=None, redoc_url=None, openapi_url="/openapi.json",
-                  lifespan=lifespan)  # fmt: skip
+                  redirect_slashes=False, lifespan=lifespan)  # fmt: skip
     app.state.service = service
     for part in routers(page):
         app.include_router(part)

@@ -19,7 +19,7 @@ import numpy as np
 
 from danlu.engine.draw import check, drawn
 from danlu.engine.request import Sampling
-from danlu.engine.samplers import weights
+from danlu.engine.samplers import weights, weights_below
 from danlu.engine.samplers.temperature import divisor
 from danlu.engine.samplers.typical_p import oddity
 
@@ -78,7 +78,7 @@ def logprobs(logits_V: np.ndarray, token: int, top: int) -> tuple[float, tuple[t
     """What draw.logprobs says, without sorting the vocabulary."""
     with np.errstate(over="ignore"):
         below_V = logits_V - logits_V.max()
-    below_V -= np.float32(np.log(np.exp(below_V).sum(dtype=np.float64)))
+    below_V -= np.float32(np.log(np.exp(below_V).sum()))
     best = _likeliest(below_V, top)
     return float(below_V[token]), tuple(zip(best.tolist(), below_V[best].tolist(), strict=True))
 
@@ -92,11 +92,20 @@ def _token(row_V: np.ndarray, ask: Ask) -> int:
         return token
     largest = logits_V.max()
     check(largest)
-    if sampling.temperature != 1:
-        with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):
+        if sampling.temperature != 1:
             logits_V = logits_V - largest
             logits_V /= divisor(sampling.temperature)
+        if not _narrowed(sampling, len(logits_V)):  # what is left below would only copy the vocabulary
+            below_V = logits_V if sampling.temperature != 1 else logits_V - largest
+            return drawn(weights_below(below_V), ask.seed, ask.step)
     return _drawn(logits_V, ask)
+
+
+def _narrowed(sampling: Sampling, size: int) -> bool:
+    """Whether some tokens are left out by how likely they are."""
+    few = sampling.top_k is not None and sampling.top_k < size
+    return few or sampling.typical_p < 1 or sampling.top_p < 1 or sampling.min_p > 0
 
 
 def _adjusted(row_V: np.ndarray, ask: Ask) -> np.ndarray:

@@ -33,8 +33,8 @@ def _bits(seed: int, step: int) -> int:
 
 
 def drawn(weight_N: np.ndarray, seed: int, step: int) -> int:
-    """The place in whole weights (N,), int64 with a positive sum, on which the chance of a step falls; exact."""
-    reached_N = np.cumsum(weight_N)
+    """The place in whole weights (N,), int64 with a positive sum, on which the chance of a step falls; exact. It uses them up."""
+    reached_N = np.cumsum(weight_N, out=weight_N)
     return int(np.searchsorted(reached_N, _bits(seed, step) * int(reached_N[-1]) >> _BITS, side="right"))
 
 
@@ -68,7 +68,7 @@ def logprobs(logits_V: np.ndarray, token: int, top: int) -> tuple[float, tuple[t
     """
     with np.errstate(over="ignore"):
         below_V = logits_V - logits_V.max()
-    below_V -= np.float32(np.log(np.exp(below_V).sum(dtype=np.float64)))
+    below_V -= np.float32(np.log(np.exp(below_V).sum()))
     best = np.argsort(-below_V, kind="stable")[:top]
     return float(below_V[token]), tuple((int(number), float(below_V[number])) for number in best)
 

@@ -61,8 +61,14 @@ def weights(logits_RV: np.ndarray) -> np.ndarray:
     array([[1.00000000e+00, 2.50000000e-01, 2.49999852e-05]])
     """
     with np.errstate(over="ignore"):  # differences beyond float32 are minus infinity, and so they should be
-        below_RV = logits_RV - logits_RV.max(axis=-1, keepdims=True)
-    return (np.exp(below_RV) * np.float32(UNIT)).astype(np.int64)
+        return weights_below(logits_RV - logits_RV.max(axis=-1, keepdims=True))
+
+
+def weights_below(below_RV: np.ndarray) -> np.ndarray:
+    """The same from logits counted from their largest, which are used up."""
+    np.exp(below_RV, out=below_RV)
+    below_RV *= np.float32(UNIT)
+    return below_RV.astype(np.int64)
 
 
 def first_of(order_RV: np.ndarray, weight_RV: np.ndarray, share: float) -> np.ndarray:

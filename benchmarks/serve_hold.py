@@ -57,7 +57,7 @@ def main():
         model = asked.model or made(Path(folder) / "model", "1M" if asked.small else "16M")
         found = hold(model, asked, Path(folder) / "server.log")
     for name, value in found["verdict"].items():
-        print(f"{name:34}{'yes' if value else 'NO'}")
+        print(f"{name:38}{'yes' if value else 'NO'}")
     path = harness.save(
         "serve_hold", claim="load held: mixed traffic at saturation with clients that leave and bodies that are wrong",
         target=TARGET, settings={**vars(asked), "mix": MIX}, figures=found,

@@ -43,7 +43,7 @@ class Bench(Settings):
     shared_prefix: int = Field(0, ge=0)
     """Tokens at the beginning that all prompts share, to measure the server's cache."""
     max_tokens: int = Field(64, ge=1)
-    """Tokens of an answer; models may end earlier (--extra '{ignore_eos: true}' where the server knows it)."""
+    """Tokens of an answer; models may end earlier (--extra.ignore_eos true, where the server knows it)."""
     stream: bool = True
     """Whether answers are streamed; without, there is no TTFT."""
     warmup: int = Field(1, ge=0)

@@ -105,7 +105,7 @@ class Table:
         if verdict.detail:
             from rich.padding import Padding
 
-            self.console.print(Padding(Text(verdict.detail, "dim"), (0, 0, 0, 18)))
+            self.console.print(Padding(Text(verdict.detail, "dim"), (0, 0, 0, 18), expand=False))
 
     def end(self, counted: dict[str, int]) -> None:
         """The sums."""

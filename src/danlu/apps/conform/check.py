@@ -1,7 +1,7 @@
 """A check: an id, a claim in one line, and a function that looks whether a server keeps it.
 
-A check returns when the claim holds and raises one of three verdicts when it does not, or cannot be judged. Ids are those of the
-checklist in docs/*/tutorials/conform-bench.md; a letter tells the parts of one item apart.
+A check returns when the claim holds and raises one of three verdicts when it does not, or cannot be judged. The tens of an id
+tell the section (docs/*/tutorials/conform-bench.md), a letter tells the parts of one item apart.
 """
 
 import time

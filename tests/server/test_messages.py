@@ -116,6 +116,8 @@ def test_thoughts(server, client):
     ]
     with client.messages.stream(model="m", max_tokens=200, messages=HI, thinking={"type": "adaptive"}) as stream:
         assert [block.type for block in stream.get_final_message().content] == ["thinking", "text"]
+    ask(client, thinking={"type": "adaptive"}, extra_body={"output_config": {"effort": "high"}})
+    assert server.prompt.endswith("assistant\n")
     server.says("So.")
     ask(client, messages=[*HI, {"role": "assistant", "content": found.content}, *HI])
     assert "Five." in server.prompt
@@ -140,7 +142,9 @@ def test_a_form(server, client):
         ({"tools": [{"type": "bash_20250124", "name": "b"}]}, "tools[0]"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"), ({"stop_sequences": ["a"] * 5}, "stop_sequences"),
         ({"tools": [{"name": "f", "input_schema": {"type": "string"}}]}, "tools[0].input_schema"),
-        ({"container": "c"}, "container"), ({"messages": [{"role": "user", "content": "x" * 3000}]}, "messages"),
+        ({"container": "c"}, "container"),
+        ({"output_config": {"effort": "high"}}, "output_config.effort"),
+        ({"messages": [{"role": "user", "content": "x" * 3000}]}, "messages"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_by_name(client, more, place):

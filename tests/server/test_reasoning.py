@@ -41,7 +41,7 @@ def test_thoughts_and_answer(text, opened, wanted):
     assert split(list(text), opened) == wanted
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.sampled_from(["<think>", "</think>", "<", "/", "think>", " ", "\n", "a", "炉"]), max_size=10),
     st.booleans(),
@@ -66,6 +66,7 @@ def test_what_an_effort_means():
     assert switches_of("none", qwen, THINK) == ({"enable_thinking": False}, False)
     assert switches_of("high", qwen, THINK) == ({"enable_thinking": True}, False)
     assert switches_of("low", EFFORT, THINK) == ({"reasoning_effort": "low"}, False)
+    assert switches_of("none", EFFORT, THINK) == ({"reasoning_effort": "none"}, False)
     assert switches_of("none", ALWAYS, THINK) == ({}, True)
     assert (
         switches_of("high", ALWAYS, THINK) == switches_of(None, qwen, THINK) == switches_of("none", CHATML, None) == ({}, False)

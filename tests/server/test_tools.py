@@ -124,7 +124,7 @@ def test_cuts_change_nothing(name):
             assert read(name, [text[:at], text[at:]]) == whole, (text, at)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_cuts_change_nothing_in_any_mixture(data):
     name = data.draw(st.sampled_from(FORMATS))
@@ -161,7 +161,7 @@ def nested(inner):
     return st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.recursive(LEAVES, nested, max_leaves=8), st.booleans(), st.booleans())
 def test_the_reader_of_json_agrees_with_json(value, ascii, first):
     arguments = json.dumps({"v": value}, ensure_ascii=ascii, indent=2 if first else None)
@@ -225,7 +225,7 @@ def test_a_forced_call_is_written_in_the_format_and_follows_the_schema(name, par
     kind, spec = planned.constraint
     held = compile_form(kind, spec, tokenizer, ends)
     many = 0
-    for seed in range(12):
+    for seed in range(8):
         text = write_some(held.clone(), tokenizer, ends, np.random.default_rng(seed))
         if text is None:
             continue

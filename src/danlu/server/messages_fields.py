@@ -160,8 +160,8 @@ class OutputSettings(Strict):
 
     format: OutputFormat | None = None
     """Its form."""
-    effort: None = None
-    """Null."""
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    """How much is thought, for models whose chat template has such a switch; needs thinking of type adaptive."""
 
 
 class Metadata(Strict):
@@ -238,7 +238,7 @@ def chat_of(request: CountTokens) -> Chat:
     fields: dict[str, Any] = {
         "model": request.model, "messages": messages_of(request),
         "tools": [_function(tool) for tool in request.tools or []] or None,
-        "reasoning_effort": "none" if request.thinking is None or request.thinking.type == "disabled" else None,
+        "reasoning_effort": _effort(request),
     }  # fmt: skip
     if choice is not None:
         fields["tool_choice"] = kinds.get(choice.type) or {"type": "function", "function": {"name": choice.name}}
@@ -252,6 +252,16 @@ def chat_of(request: CountTokens) -> Chat:
             "stop": request.stop_sequences, "seed": request.seed, "danlu": request.danlu.model_dump() if request.danlu else None,
         }  # fmt: skip
     return as_chat(fields)
+
+
+def _effort(request: CountTokens) -> str | None:
+    """As OpenAI's API says it."""
+    effort = request.output_config.effort if request.output_config else None
+    if request.thinking is not None and request.thinking.type == "adaptive":
+        return effort
+    if effort is not None:
+        raise invalid("output_config.effort", "'output_config.effort' needs thinking of type adaptive.")
+    return "none"
 
 
 def _function(tool: CustomTool) -> dict[str, Any]:
@@ -320,7 +330,7 @@ def _join(found: list[dict[str, Any]], message: dict[str, Any]) -> None:
 
 def renamed(error: ApiError) -> ApiError:
     """An error about a field of the chat, as one about the field that it came from."""
-    names = {"stop": "stop_sequences", "response_format": "output_config.format", "reasoning_effort": "thinking"}
+    names = {"stop": "stop_sequences", "response_format": "output_config.format", "reasoning_effort": "output_config.effort"}
     param = names.get(error.param or "", error.param)
     if param is not None and param.startswith("tools["):
         param = param.replace(".function.parameters", ".input_schema")

@@ -60,7 +60,7 @@ def switches_of(effort: str | None, template: Template, marks: Marks | None) -> 
     found: dict[str, Any] = {}
     if "enable_thinking" in read:
         found["enable_thinking"] = effort != "none"
-    if "reasoning_effort" in read and effort != "none":
+    if "reasoning_effort" in read:
         found["reasoning_effort"] = effort
     if effort == "none":
         closes = marks is not None and "enable_thinking" not in read and opens(template, marks, {})

@@ -67,6 +67,7 @@ _OWN = frozenset({"messages", "tools", "documents", "add_generation_prompt", "bo
 """Variables that are not for a sender to set."""
 _WORDS = {
     "role": frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython"}),
+    "reasoning_effort": frozenset({"none", "minimal", "low", "medium", "high", "xhigh", "max"}),
     "type": frozenset({"text", "function", "object", "array", "string", "number", "integer", "boolean", "null"}),
 }
 """Values that templates compare and put into frames of their own; they cannot carry anything else."""
@@ -258,11 +259,11 @@ class _Private:
 
     def hide_all(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """All characters of control tokens replaced."""
-        return {name: _mapped(part, lambda text: text.translate(self._there)) for name, part in said.items()}
+        return {name: _mapped(part, lambda text: text.translate(self._there), name) for name, part in said.items()}
 
     def hide_names(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """The names of control tokens replaced. What an assistant said may hold the words of its format, such as <think>."""
-        found = {name: _mapped(part, self._without(self._special + self._words)) for name, part in said.items()}
+        found = {name: _mapped(part, self._without(self._special + self._words), name) for name, part in said.items()}
         own = self._without(self._special)
         found["messages"] = [
             _mapped(message, own) if message.get("role") == "assistant" else hidden

@@ -5,16 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.fake_runner import VOCAB, FakeRunner, next_logits
-from tests.engine.test_engine import asked, engine_of
+from tests.engine.test_engine import asked, engine_of, settled
 from tests.tiny import tiny_tokenizer, write_tiny
 
+from danlu.engine import speculate
 from danlu.engine.engine import Engine
 from danlu.engine.job import Job
 from danlu.engine.model import load
 from danlu.engine.request import Sampling
 from danlu.engine.runners.solo import SoloRunner
 from danlu.engine.scheduler import Limits
-from danlu.engine.speculate import NOTHING, DraftModel, Gated, Lookup, best_count, step_costs
+from danlu.engine.speculate import NOTHING, DraftModel, Gated, Lookup, Prices, best_count, opened, prices
 from danlu.engine.work import Piece
 
 # ---- no answer changes
@@ -74,7 +75,7 @@ def answers(model, drafter, sampling, constraint=None):
     jobs = [Job(tuple(model.encode(text)), sampling, 24, ends=model.ends, constraint=constraint) for text in texts]
     with Engine(SoloRunner(model), model.tokenizer.vocab_size, Limits(4, 64, 8), drafter=drafter, most_drafts=5) as engine:
         ears = asked(engine, *jobs)
-        return [ear.ids() for ear in ears], engine.status()
+        return [ear.ids() for ear in ears], settled(engine)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ class Fixed:
 
 
 def test_a_gate_falls_silent_where_guesses_are_wrong_and_tries_again_now_and_then():
-    gate = Gated(fixed := Fixed(1, 1, 1, 1), costs=[1, 1.4, 1.6, 1.8, 2.0])
+    gate = Gated(fixed := Fixed(1, 1, 1, 1), Prices((1, 2, 3, 4, 5), (1, 1.4, 1.6, 1.8, 2.0)))
     ids = np.array([0])
     counts = []
     for _ in range(200):
@@ -189,7 +190,7 @@ def test_a_gate_falls_silent_where_guesses_are_wrong_and_tries_again_now_and_the
 
 
 def test_a_gate_guesses_more_where_guesses_are_right():
-    gate = Gated(Fixed(1, 1, 1, 1, 1, 1), costs=[1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6])
+    gate = Gated(Fixed(1, 1, 1, 1, 1, 1), Prices((1, 7), (1, 1.6)))
     ids = np.array([0])
     for _ in range(30):
         count = len(gate.propose(0, ids, 6))
@@ -229,12 +230,34 @@ def test_a_draft_model_in_blocks_says_what_it_says_alone():
     assert drafter.propose(0, np.array(ids * 20), 3) is NOTHING  # longer than its context
 
 
-def test_costs_are_measured_and_infinite_where_nothing_can_be_taken_back(models):
-    costs = step_costs(SoloRunner(models["qwen3"]), 3, read=16, seconds=0.05)
-    assert len(costs) == 4 and costs[0] == 1 and all(0.2 < cost < 20 for cost in costs)
-    assert step_costs(SoloRunner(models["mamba2"]), 2, read=16, seconds=0.05) == [1, np.inf, np.inf]
-    assert len(step_costs(FakeRunner(), 2, seconds=0.02)) == 3
-    assert best_count(1.0, [1, np.inf]) == 0
+def test_a_gate_guesses_less_the_more_rows_share_a_step():
+    """Nine tokens cost little more than one here, and thirty-three much more."""
+    gate = Gated(Fixed(1, 1, 1, 1), Prices((1, 9, 33), (1.0, 1.2, 8.0)))
+    assert len(gate.propose(0, np.array([0]), 4)) == 4
+    for row in range(1, 17):
+        last = len(gate.propose(row, np.array([0]), 4))
+    assert last == 0
+    for row in range(1, 17):
+        gate.forget(row)
+    assert len(gate.propose(0, np.array([0, 1, 1, 1, 1, 2]), 4)) == 4
+
+
+def test_prices_are_measured_and_there_are_none_where_nothing_can_be_taken_back(models):
+    found = prices(SoloRunner(models["qwen3"]), sizes=(1, 2, 4), read=16, seconds=0.05)
+    assert found.tokens == (1, 2, 4) and min(found.seconds) > 0
+    assert prices(SoloRunner(models["mamba2"]), read=16, seconds=0.05) is None
+    assert prices(FakeRunner(), sizes=(1, 3), seconds=0.02) is not None
+
+
+def test_a_drafter_is_opened_only_where_it_cannot_change_a_token_and_can_pay(monkeypatch):
+    monkeypatch.setattr(speculate, "prices", lambda runner: Prices((1, 5), (1.0, 5.5)))
+    assert opened(FakeRunner(), VOCAB, 4) is None
+    monkeypatch.setattr(speculate, "prices", lambda runner: Prices((1, 5), (1.0, 1.5)))
+    assert len(opened(FakeRunner(), VOCAB, 4).propose(0, np.array([5, 6, 5, 6]), 4)) == 4
+    assert len(opened(FakeRunner(), VOCAB, 4, draft=FakeRunner()).propose(0, np.array([5, 6]), 4)) == 4
+    rough = FakeRunner()
+    rough.kernel = "fake, rounding as it likes"
+    assert opened(rough, VOCAB, 4) is None and opened(FakeRunner(), VOCAB, 0) is None
 
 
 def test_tokens_of_the_tokenizer_alone_are_guessed():

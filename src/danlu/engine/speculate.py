@@ -4,8 +4,9 @@
     Drafter.forget(row)                                       a row has ended
     Lookup(least=2, longest=16)                               copies what followed the same words before (prompt lookup)
     DraftModel(runner, known)                                 a smaller model's likeliest tokens; has rows and blocks of its own
-    Gated(drafter, costs)                                     a drafter that is silent where guessing does not pay
-    step_costs(runner, most) -> costs                         what steps of 1 + k tokens cost beside a step of one, k = 0 .. most
+    Gated(drafter, prices)                                    a drafter that is silent where guessing does not pay
+    prices(runner) -> Prices | None                           what steps of so many tokens cost; None: no guess can be taken back
+    opened(runner, known, most, draft=None) -> Drafter | None what an engine should use: None where guessing cannot pay
 
 The engine reads the guesses behind the last token in one piece, chooses at each place with that place's own (seed, step), and
 goes on while the choice equals the guess. A choice never depends on a guess, so answers are the same token for token, whatever
@@ -145,6 +146,29 @@ def best_count(rate: float, costs: Sequence[float]) -> int:
     return int((yields / np.asarray(costs, float)).argmax())
 
 
+@dataclass(frozen=True)
+class Prices:
+    """What a step costs by how many tokens it computes, of all rows together."""
+
+    tokens: tuple[int, ...]
+    """Sizes of steps that were measured, ascending from 1."""
+    seconds: tuple[float, ...]
+
+    def costs(self, rows: int, most: int) -> np.ndarray:
+        """Time of a step of `rows` rows with k guesses each over that of one with none, for k = 0 .. most.
+
+        Straight lines between what was measured, and on beyond.
+
+        >>> Prices((1, 2, 8), (1.0, 1.1, 1.7)).costs(2, 3)
+        array([1.        , 1.18181818, 1.36363636, 1.54545455])
+        """
+        steps = max(rows, 1) * np.arange(1, most + 2)
+        times = np.interp(steps, self.tokens, self.seconds)
+        slope = (self.seconds[-1] - self.seconds[-2]) / (self.tokens[-1] - self.tokens[-2])
+        times = times + np.maximum(steps - self.tokens[-1], 0) * slope
+        return times / times[0]
+
+
 _DOUBT = 4.0
 """How many guesses a row's first opinion is worth."""
 _MEMORY = 0.9
@@ -165,16 +189,16 @@ class _Row:
 class Gated:
     """A drafter that guesses as many tokens as pay, judged by how many were right in this row, and none where none do."""
 
-    def __init__(self, drafter: Drafter, costs: Sequence[float], rate: float = 0.6):
-        """costs: of `step_costs`; rate: what is believed of a new row."""
-        self._drafter, self._costs, self._rate = drafter, tuple(costs), rate
+    def __init__(self, drafter: Drafter, prices: Prices, rate: float = 0.6):
+        """rate: what is believed of a new row."""
+        self._drafter, self._prices, self._rate = drafter, prices, rate
         self._rows: dict[int, _Row] = {}
 
     def propose(self, row: int, ids: np.ndarray, most: int) -> np.ndarray:
         """See Drafter."""
         state = self._rows.setdefault(row, _Row(self._rate * _DOUBT, _DOUBT))
         self._learn(state, ids)
-        count = best_count(state.right / state.tried, self._costs[: most + 1])
+        count = best_count(state.right / state.tried, self._prices.costs(len(self._rows), most))
         if count == 0:
             state.silent += 1
             count = 1 if state.silent % _AGAIN == 0 else 0
@@ -198,26 +222,46 @@ class Gated:
             state.tried = state.tried * _MEMORY + tried
 
 
-def step_costs(runner: Runner, most: int, read: int = 64, seconds: float = 0.5) -> list[float]:
-    """Time of a step of 1 + k tokens of one row over that of a step of one, for k = 0 .. most: medians of what is measured.
+def prices(runner: Runner, sizes: Sequence[int] = (1, 2, 3, 5, 9, 17, 33), read: int = 64, seconds: float = 0.2) -> Prices | None:
+    """Medians of what is measured within about so many seconds. None where wrong guesses could not be taken back.
 
     read: tokens that stand before. The runner must be idle; the row that is used is forgotten, and blocks are written over.
-    Infinite where wrong guesses could not be taken back.
     """
-    row, read = -2, max(1, min(read, runner.context - most - 2))
-    blocks = np.arange(-(-(read + most + 1) // runner.block_tokens) if runner.blocks else 0, dtype=np.int32)
-    times: list[list[float]] = [[] for _ in range(most + 1)]
-    ids = np.zeros(read + most + 1, np.int64)
+    sizes = [size for size in sizes if size < runner.context]
+    row, read = -2, max(1, min(read, runner.context - sizes[-1]))
+    blocks = np.arange(-(-(read + sizes[-1]) // runner.block_tokens) if runner.blocks else 0, dtype=np.int32)
+    if len(sizes) < 2 or len(blocks) > runner.blocks:
+        return None
+    times: list[list[float]] = [[] for _ in sizes]
+    ids = np.zeros(read + sizes[-1], np.int64)
     runner.run([Piece(row, ids[:read], 0, blocks, 1)])
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(times[-1]) < 3:
-        for count in range(most + 1):
+        for size, some in zip(sizes, times, strict=True):
             start = time.perf_counter()
-            runner.run([Piece(row, ids[: count + 1], read, blocks, count + 1)])
-            times[count].append(time.perf_counter() - start)
+            runner.run([Piece(row, ids[:size], read, blocks, size)])
+            some.append(time.perf_counter() - start)
             if not runner.blocks and not runner.rewind(row, read):
                 runner.forget(row)
-                return [1.0] + [float("inf")] * most
+                return None
     runner.forget(row)
-    one = median(times[0][1:] or times[0])
-    return [1.0, *(median(some[1:] or some) / one for some in times[1:])]
+    return Prices(tuple(sizes), tuple(median(some[1:]) for some in times))
+
+
+_EXACT = "exact"
+"""The word by which a runner's kernel says that logits do not depend on how tokens are cut into pieces (work.py)."""
+_SURE = 0.95
+"""A drafter is hardly ever better than this."""
+
+
+def opened(runner: Runner, known: int, most: int, draft: Runner | None = None) -> Drafter | None:
+    """The drafter for an engine that guesses at most `most` tokens: by lookup, or by a smaller model where one is given.
+
+    None where guessing could not pay even with a drafter that is nearly always right, or could change a token: where a
+    runner's logits depend, in their last bits, on how many tokens it computes at once.
+    """
+    if most < 1 or _EXACT not in runner.kernel or (found := prices(runner)) is None:
+        return None
+    if best_count(_SURE, found.costs(1, most)) == 0:
+        return None
+    return Gated(DraftModel(draft, known) if draft else Lookup(), found)

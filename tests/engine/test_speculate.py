@@ -12,6 +12,7 @@ from danlu.engine import speculate
 from danlu.engine.engine import Engine
 from danlu.engine.job import Job
 from danlu.engine.model import load
+from danlu.engine.opening import Serving, choose_runner
 from danlu.engine.request import Sampling
 from danlu.engine.runners.solo import SoloRunner
 from danlu.engine.scheduler import Limits
@@ -95,6 +96,23 @@ def test_a_draft_model_that_is_the_model_is_always_right(models):
     model = models["qwen3"]
     _, status = answers(model, DraftModel(SoloRunner(model), 259), Sampling(temperature=0, ignore_eos=True))
     assert status.accepted_tokens == status.drafted_tokens > 50
+
+
+def test_with_compiled_kernels_every_logit_stays_the_same_too(models):
+    model = models["llama"]
+    runner = choose_runner(model, Serving(rows=4, cache_tokens=1024), {})
+    if "exact" not in runner.kernel:
+        pytest.skip("compiled kernels need a C compiler")
+    jobs = [
+        Job(tuple(model.encode(text)), Sampling(temperature=0.5, seed=1), 30, logprobs=3) for text in ("abc abc abc", "1 2 1 2 1")
+    ]
+    told = []
+    for drafter in (None, Lookup(least=1), Gated(Lookup(least=1), Prices((1, 2), (1.0, 1.01)))):
+        runner = choose_runner(model, Serving(rows=4, cache_tokens=1024), {})
+        with Engine(runner, 259, Limits(4, 64, 8), drafter=drafter, most_drafts=4) as engine:
+            told.append([ear.events for ear in asked(engine, *jobs)])
+            assert drafter is None or settled(engine).drafted_tokens > 0
+    assert told[0] == told[1] == told[2]
 
 
 def test_forms_are_kept_under_guesses(models):
@@ -240,6 +258,17 @@ def test_a_gate_guesses_less_the_more_rows_share_a_step():
     for row in range(1, 17):
         gate.forget(row)
     assert len(gate.propose(0, np.array([0, 1, 1, 1, 1, 2]), 4)) == 4
+
+
+def test_a_drafter_that_fails_is_asked_no_more(capsys):
+    class Failing(Fixed):
+        def propose(self, row, ids, most):
+            self.asked.append(most)
+            raise RuntimeError("a bug in guessing")
+
+    gate = Gated(failing := Failing(), Prices((1, 5), (1.0, 1.1)))
+    assert [len(gate.propose(0, np.array([0]), 4)) for _ in range(3)] == [0, 0, 0]
+    assert len(failing.asked) == 1
 
 
 def test_prices_are_measured_and_there_are_none_where_nothing_can_be_taken_back(models):

@@ -14,6 +14,7 @@ the temperature, the form they are held to and the drafter; a bad drafter only c
 """
 
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -21,6 +22,7 @@ from typing import Protocol
 
 import numpy as np
 
+from danlu.core import log
 from danlu.engine.blocks import BlockPool
 from danlu.engine.work import Piece, Runner
 
@@ -193,6 +195,7 @@ class Gated:
         """rate: what is believed of a new row."""
         self._drafter, self._prices, self._rate = drafter, prices, rate
         self._rows: dict[int, _Row] = {}
+        self._failed = False
 
     def propose(self, row: int, ids: np.ndarray, most: int) -> np.ndarray:
         """See Drafter."""
@@ -202,8 +205,19 @@ class Gated:
         if count == 0:
             state.silent += 1
             count = 1 if state.silent % _AGAIN == 0 else 0
-        state.length, state.guesses = len(ids), self._drafter.propose(row, ids, min(count, most)) if count else NOTHING
+        state.length, state.guesses = len(ids), self._guessed(row, ids, min(count, most))
         return state.guesses
+
+    def _guessed(self, row: int, ids: np.ndarray, count: int) -> np.ndarray:
+        """A drafter that fails is asked no more: answers need no guesses."""
+        if not count or self._failed:
+            return NOTHING
+        try:
+            return self._drafter.propose(row, ids, count)
+        except Exception:
+            log.warn("guessing ahead failed and stops; answers go on without: " + traceback.format_exc())
+            self._failed = True
+            return NOTHING
 
     def forget(self, row: int) -> None:
         """See Drafter."""

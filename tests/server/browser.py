@@ -164,7 +164,8 @@ class Page:
         """Wait until words stand in an element."""
         quoted = json.dumps(selector), json.dumps(words)
         self.until(
-            f"[...document.querySelectorAll({quoted[0]})].some((one) => (one.innerText ?? one.textContent).includes({quoted[1]}))",
+            f"[...document.querySelectorAll({quoted[0]})]"
+            f".some((one) => (one.innerText ?? one.textContent).includes({quoted[1]}))",
             timeout_s,
         )
 
@@ -172,8 +173,9 @@ class Page:
         """Click the first visible element that fits; with `words`, that shows or is labelled with them."""
         place = self.until(
             f"""(() => {{
-              const fits = (one) => [one.innerText, one.getAttribute('aria-label'), one.title].some((text) => text?.includes({json.dumps(words)}));
-              const found = [...document.querySelectorAll({json.dumps(selector)})].find((one) => one.getClientRects().length && fits(one));
+              const names = (one) => [one.innerText, one.getAttribute('aria-label'), one.title];
+              const found = [...document.querySelectorAll({json.dumps(selector)})].find((one) =>
+                one.getClientRects().length && names(one).some((text) => text?.includes({json.dumps(words)})));
               if (!found || found.disabled) return null;
               found.scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}});
               const box = found.getClientRects()[0];

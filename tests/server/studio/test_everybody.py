@@ -1,0 +1,114 @@
+"""The page for everybody: two languages, dark and light, phones, the keyboard, no motion where it is not wanted."""
+
+import json
+
+from tests.server.studio.asking import answered, ask
+from tests.server.studio_records import artefact_record, engine_record, run_record
+
+
+def test_english_and_chinese(page, fake):
+    ask(page, "one")
+    answered(page)
+    page.click(".prefs button", "中文")
+    page.sees("对话", ".nav")
+    page.sees("种子", ".measures")
+    assert page.run("document.documentElement.lang") == "zh-CN"
+    assert page.text(".bubble") == "one"  # the conversation is still there
+    page.run("location.reload()")
+    page.sees("工件", ".nav")
+    page.click(".prefs button", "English")
+    page.sees("Artefacts", ".nav")
+
+
+def test_the_browsers_language_decides_at_first(browser, fake, address):
+    page = browser.page()
+    page.speaks("zh-TW")
+    page.go(address)
+    page.sees("训练", ".nav")
+    page.close()
+
+
+def test_dark_and_light(page):
+    ground = "getComputedStyle(document.getElementById('view')).backgroundColor"
+    page.prefers(color_scheme="light")
+    light = page.run(ground)
+    page.prefers(color_scheme="dark")
+    page.until(f"{ground} !== {json.dumps(light)}")
+    page.until("document.querySelector('.prefs [aria-label]').getAttribute('aria-label') === 'Light'")
+    page.click(".prefs button", "Light")
+    page.until(f"{ground} === {json.dumps(light)}")
+    page.run("location.reload()")
+    page.until(f"document.querySelector('#view') && {ground} === {json.dumps(light)}")
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(page, fake):
+    fake.script["wide"] = (
+        "x" * 300 + "\n\n```\n" + "y" * 300 + "\n```\n\n|" + " wide |" * 20 + "\n|" + "---|" * 20 + "\n|" + " cell |" * 20
+    )
+    fake.engine, fake.runs, fake.artefacts = {"models": [engine_record()]}, [run_record()], [artefact_record()]
+    page.size(375, 720, phone=True)
+    ask(page, "wide " * 60)
+    answered(page)
+    page.click(".edit")
+    page.until("document.activeElement.closest('.editor') !== null")
+    page.run("document.activeElement.select()")
+    page.write("wide")
+    page.press("Enter")
+    page.sees("yyy", ".answer.done")
+    page.click(".foot button", "Tokens")
+    page.click(".strip .token")
+    page.sees("Entropy", ".token-panel")
+    sideways = "['html', 'main', '.scroller, .page'].map((one) => document.querySelector(one).scrollWidth)"
+    assert max(page.run(sideways)) <= 375
+    page.click(".tool", "Side by side")
+    assert max(page.run(sideways)) <= 375
+    page.click(".tool", "Settings")
+    page.click(".panel button", "Close")
+    for view, words in (("engine", "sage-134m"), ("runs", "first"), ("artefacts", "sage")):
+        page.click(".nav a", view.capitalize())
+        page.sees(words, "main .page")
+        assert max(page.run(sideways)) <= 375
+
+
+NAME = """(() => {
+  const one = document.activeElement;
+  const name = one.getAttribute('aria-label') || one.labels?.[0]?.innerText || one.innerText || one.title || '?';
+  return one === document.body ? '' : name.trim().split('\\n')[0];
+})()"""
+
+SHOWN = """(() => {
+  const one = document.activeElement;
+  return one.className === 'composer-text' ? getComputedStyle(one.parentElement).borderColor : getComputedStyle(one).outlineStyle;
+})()"""
+
+NAMELESS = """[...document.querySelectorAll('button, a, input, select, textarea')].filter((one) => one.getClientRects().length
+  && !(one.getAttribute('aria-label') || one.innerText.trim() || one.labels?.length || one.title)).map((one) => one.className)"""
+
+
+def test_everything_is_reached_by_the_keyboard_and_has_a_name(page, fake):
+    ask(page, "one")
+    answered(page)
+    page.run("document.querySelector('.skip').focus()")
+    calm = page.run("getComputedStyle(document.querySelector('.composer-box')).borderColor")
+    seen = ["Skip to content"]
+    for _ in range(40):
+        page.press("Tab")
+        name = page.run(NAME)
+        if name in ("", seen[0]):
+            break
+        seen.append(name)
+        assert page.run(SHOWN) not in ("none", calm), f"{name} does not show that it has the focus"
+    order = [
+        "Skip to content", "Chat", "Engine", "Runs", "Artefacts", "Model", "Side by side", "New", "Export", "Settings", "Edit",
+        "Copy", "Tokens", "Again", "Your message", "Send",
+    ]  # fmt: skip
+    assert [name for name in seen if name in order] == order
+    assert "?" not in seen and page.run(NAMELESS) == []
+
+
+def test_motion_is_left_out_where_it_is_not_wanted(page, fake):
+    fake.pause_s = 0.3
+    page.prefers(reduced_motion="reduce")
+    ask(page, "one")
+    page.until("!!document.querySelector('.pulse')")
+    assert page.run("getComputedStyle(document.querySelector('.pulse')).animationName") == "none"

@@ -12,7 +12,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from danlu.engine.events import EndEvent, Event, FaultEvent, PromptEvent, Reason
 from danlu.engine.job import Job, Ticket
 from danlu.engine.scheduler import Limits, Scheduler
 from danlu.engine.sequence import Sequence as Written
+from danlu.engine.speculate import Drafter
 from danlu.engine.work import Piece, RowFault, Runner
 
 _MOST_SHOWN = 64
@@ -96,7 +96,7 @@ class Engine:
     known: tokens that text is made of; rows of logits beyond are padding.
     """
 
-    def __init__(self, runner: Runner, known: int, limits: Limits, drafter: Any | None = None, most_drafts: int = 4,
+    def __init__(self, runner: Runner, known: int, limits: Limits, drafter: Drafter | None = None, most_drafts: int = 4,
                  lock: contextlib.AbstractContextManager[object] | None = None):  # fmt: skip
         self.runner, self.known, self.limits = runner, known, limits
         self.pool = BlockPool(runner.blocks, runner.block_tokens) if runner.blocks else None

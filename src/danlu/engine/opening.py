@@ -13,10 +13,11 @@ from danlu.core.errors import BadSettings
 from danlu.core.settings import Settings
 from danlu.engine.adapters import read_adapter
 from danlu.engine.engine import Engine
-from danlu.engine.model import Model
+from danlu.engine.model import Model, load
 from danlu.engine.runners import native, packed, recurrent
 from danlu.engine.runners.solo import SoloRunner
 from danlu.engine.scheduler import Limits
+from danlu.engine.speculate import Drafter, opened
 from danlu.engine.work import Runner
 from danlu.models.weights import read_packed
 
@@ -42,22 +43,51 @@ class Serving(Settings):
     """Answers that may wait for a row; more are refused with 503 and the advice to ask again."""
     runner: Literal["auto", "native", "packed", "recurrent", "solo"] = "auto"
     """What computes: native (compiled kernels), packed (torch, many rows at once), recurrent, solo (one row after another)."""
+    guess: Literal["auto", "off"] = "auto"
+    """Guess tokens ahead by what followed the same words before, and check them all at once; answers stay the same token for
+    token. auto: where the runner computes exactly, and only as many as pay by this machine's measure and each answer's luck."""
+    draft: Path | None = None
+    """Folder of a smaller model with the same tokenizer that does the guessing."""
+    guesses: int = Field(4, ge=1, le=16)
+    """Tokens that are guessed ahead at most."""
 
 
 def open_engine(model: Model, settings: Serving, adapters: Mapping[str, Path] | None = None,
-                lock: contextlib.AbstractContextManager[object] | None = None) -> Engine:  # fmt: skip
-    """An engine for a model, not started. Raises BadSettings where the settings and the model do not go together."""
-    runner = choose_runner(model, settings, adapters or {})
+                lock: contextlib.AbstractContextManager[object] | None = None, release: bool = False) -> Engine:  # fmt: skip
+    """An engine for a model, not started. Raises BadSettings where the settings and the model do not go together.
+
+    release: a runner that packs the weights gives up the model's own, so that they are not in memory twice; the model is then
+    good for its tokenizer and sizes alone.
+    """
+    runner = choose_runner(model, settings, adapters or {}, release)
     log.say(f"{model.path.name}: {runner.kernel}")
     known = min(runner.vocab_size, model.tokenizer.vocab_size)
-    return Engine(runner, known, Limits(settings.rows, settings.batch_tokens, settings.waiting), lock=lock)
+    limits = Limits(settings.rows, settings.batch_tokens, settings.waiting)
+    return Engine(runner, known, limits, _drafter(model, runner, known, settings), settings.guesses, lock)
 
 
-def choose_runner(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner:
+def _drafter(model: Model, runner: Runner, known: int, settings: Serving) -> Drafter | None:
+    if settings.guess == "off":
+        return None
+    draft = None if settings.draft is None else _draft_runner(model, settings, settings.draft)
+    return opened(runner, known, settings.guesses, draft)
+
+
+def _draft_runner(model: Model, settings: Serving, path: Path) -> Runner:
+    small = load(path)
+    if not isinstance(small, Model) or small.tokenizer.id != model.tokenizer.id:
+        raise BadSettings(
+            f"--draft {path} guesses in other tokens than {model.path} writes. Give a smaller model with the same tokenizer, or "
+            f"leave --draft out."
+        )
+    return choose_runner(small, Serving(rows=settings.rows, cache_tokens=settings.cache_tokens), {}, release=True)
+
+
+def choose_runner(model: Model, settings: Serving, adapters: Mapping[str, Path], release: bool = False) -> Runner:
     """The first runner that fits, in the order native, packed, recurrent, solo; or the one that was asked for by name."""
     why: dict[str, str] = {}
     for name in _ORDER if settings.runner == "auto" else (settings.runner,):
-        found = _RUNNERS[name](model, settings, adapters)
+        found = _RUNNERS[name](model, settings, adapters, release)
         if not isinstance(found, str):
             return found
         why[name] = found
@@ -65,7 +95,7 @@ def choose_runner(model: Model, settings: Serving, adapters: Mapping[str, Path])
     raise BadSettings(f"no runner serves {model.path} as asked ({reasons}). Leave --runner, --weights or --adapter out.")
 
 
-def _native(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:
+def _native(model: Model, settings: Serving, adapters: Mapping[str, Path], release: bool) -> Runner | str:
     if (reason := native.unfit(model)) is not None:
         return reason
     codes = read_packed(model.path)  # of a folder that `danlu compress` wrote
@@ -78,10 +108,10 @@ def _native(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Ru
     blocks = _blocks(model, settings, native.block_bytes(model, settings.cache), native.BLOCK_TOKENS)
     read = {name: read_adapter(path) for name, path in adapters.items()}
     return native.NativeRunner(model, form, group=group, cache=settings.cache, blocks=blocks, adapters=read,
-                               threads=threads, codes=codes if form == own else None)  # fmt: skip
+                               threads=threads, codes=codes if form == own else None, release=release)  # fmt: skip
 
 
-def _packed(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:
+def _packed(model: Model, settings: Serving, adapters: Mapping[str, Path], release: bool) -> Runner | str:
     codes = read_packed(model.path)
     kept = {f"int{small.bits}" for small in codes.values()} if model.model.device.type == "cpu" else set()
     form: Any = settings.weights if settings.weights != "auto" else kept.pop() if len(kept) == 1 else "fp32"
@@ -94,11 +124,11 @@ def _packed(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Ru
     return packed.PackedRunner(model, blocks, adapters=read, weights=form, group=settings.group, codes=codes)
 
 
-def _recurrent(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:
+def _recurrent(model: Model, settings: Serving, adapters: Mapping[str, Path], release: bool) -> Runner | str:
     return recurrent.unfit(model) or _plain(settings, adapters) or recurrent.RecurrentRunner(model)
 
 
-def _solo(model: Model, settings: Serving, adapters: Mapping[str, Path]) -> Runner | str:
+def _solo(model: Model, settings: Serving, adapters: Mapping[str, Path], release: bool) -> Runner | str:
     return _plain(settings, adapters) or SoloRunner(model)
 
 
@@ -121,7 +151,7 @@ def _free_bytes() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-_RUNNERS: dict[str, Callable[[Model, Serving, Mapping[str, Path]], Runner | str]] = {
+_RUNNERS: dict[str, Callable[[Model, Serving, Mapping[str, Path], bool], Runner | str]] = {
     "native": _native, "packed": _packed, "recurrent": _recurrent, "solo": _solo,
 }  # fmt: skip
 _ORDER = ("native", "packed", "recurrent", "solo")

@@ -96,7 +96,7 @@ class Served:
         else:
             self.kind = self.model.task
         if self.writes:
-            self.engine = open_engine(self.model, serving, self.adapters, lock).start()
+            self.engine = open_engine(self.model, serving, self.adapters, lock, release=True).start()
         elif self.adapters:
             raise BadSettings(f"{self.path} writes no text, so it takes no adapters.")
         if self.kind == "causal":

@@ -53,6 +53,12 @@ class Serve(Settings):
     """Answers that may wait for a row; more are refused with 503."""
     runner: str = Field("auto", pattern="^(auto|native|packed|recurrent|solo)$")
     """What computes; auto takes the first of native, packed, recurrent and solo that fits the model."""
+    guess: str = Field("auto", pattern="^(auto|off)$")
+    """Guess tokens ahead by what followed the same words before; answers stay the same token for token. auto: where it pays."""
+    draft: Path | None = None
+    """Folder of a smaller model with the same tokenizer that guesses ahead for the first model."""
+    guesses: int = Field(4, ge=1, le=16)
+    """Tokens that are guessed ahead at most."""
     adapter: list[str] = Field([])
     """Low-rank adapters of the first model, NAME=FOLDER; each is asked for as a model of that name."""
     chat_template: Path | None = None

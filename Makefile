@@ -37,6 +37,7 @@ serve-docs: $(VENV)/.docs-installed ## the site on http://127.0.0.1:8001, rebuil
 
 pages: $(VENV)/.installed ## write the generated parts of docs and README anew (settings reference, measured figures)
 	$(BIN)/python tools/reference.py
+	$(BIN)/python tools/api_fields.py
 	$(BIN)/python tools/benchmarks_table.py
 	$(BIN)/python tools/scale.py
 	$(BIN)/python tools/atlas.py

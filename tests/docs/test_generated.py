@@ -1,12 +1,14 @@
 """The generated parts of the documentation are as fresh as what they are generated from."""
 
 import pytest
-from tools import atlas, benchmarks_table, quickstart_output, reference, regions, scale
+from tools import api_fields, atlas, benchmarks_table, quickstart_output, reference, regions, scale
 
 from danlu.models import MODELS
 
+TOOLS = [reference, benchmarks_table, scale, quickstart_output, atlas, api_fields]
 
-@pytest.mark.parametrize("tool", [reference, benchmarks_table, scale, quickstart_output, atlas], ids=lambda tool: tool.__name__)
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.__name__)
 def test_generated_pages_are_fresh(tool):
     stale = [
         str(path.relative_to(regions.ROOT)) for path, text in tool.pages().items() if path.read_text(encoding="utf-8") != text

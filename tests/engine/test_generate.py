@@ -169,3 +169,14 @@ def test_a_bias_for_a_token_that_does_not_exist_is_refused_and_nothing_left_to_s
     broken._decoder.read = lambda ids: np.full(259, np.nan, np.float32)
     with pytest.raises(BadInput, match=r"token 0 of the answer: .*not finite"):
         list(broken)
+
+
+def test_an_answer_held_to_a_form_is_of_that_form(model):
+    pytest.importorskip("llguidance", reason="forms need the extra `serve`")
+    from danlu.engine.constrain.compile import compile
+
+    form = compile("choices", ["left", "right"], model.tokenizer, model.ends)
+    writing = model.write(PROMPT, Sampling(temperature=1), form.clone())
+    assert "".join(writing) in ("left", "right") and writing.reason == "stop"
+    cut = model.write(PROMPT, Sampling(temperature=1, max_tokens=3), form)
+    assert "".join(cut) in ("lef", "rig") and cut.reason == "length"

@@ -7,6 +7,7 @@ import numpy as np
 
 from danlu.core.errors import BadInput, PromptTooLong
 from danlu.engine.choose import Ask, Chosen, choose
+from danlu.engine.constraint import Constraint
 from danlu.engine.decode import Decoder
 from danlu.engine.request import MOST_TOKENS, Sampling
 from danlu.engine.stop import StopWatch
@@ -34,7 +35,8 @@ class Writing:
     """An answer being written: iterate for pieces of text; when they end, `reason` says why and `ids` holds every token."""
 
     def __init__(self, decoder: Decoder, prompt: list[int], room: int, sampling: Sampling, tokenizer: Tokenizer,
-                 ends: Collection[int], source_tokens: int | None = None):  # fmt: skip
+                 ends: Collection[int], source_tokens: int | None = None, constraint: Constraint | None = None):  # fmt: skip
+        """constraint: what the answer is held to (constrain/); it is used up."""
         if not prompt:
             raise BadInput("the prompt is empty and the tokenizer has no token to begin with. Give at least one character.")
         sampling.check_tokens(tokenizer.vocab_size)
@@ -43,7 +45,7 @@ class Writing:
         self.reason: Reason = "length"
         self.stop: str | None = None
         self._decoder, self._room, self._sampling, self._tokenizer = decoder, room, sampling, tokenizer
-        self._ends = frozenset(ends)
+        self._ends, self._constraint = frozenset(ends), constraint
         self._begin, self._seen = len(prompt), np.empty(len(prompt) + room, np.int64)
         self._seen[: len(prompt)] = prompt
 
@@ -65,7 +67,8 @@ class Writing:
         known, at = self._tokenizer.vocab_size, self._begin
         logits_V = self._decoder.read(self._seen[:at])
         for step in range(self._room):
-            ask = Ask(self._sampling, self._sampling.seed, step, self._seen[:at], self._begin, self._ends)
+            allowed = self._constraint.mask() if self._constraint else None
+            ask = Ask(self._sampling, self._sampling.seed, step, self._seen[:at], self._begin, self._ends, allowed)
             (chosen,) = choose(logits_V[None], [ask], known)
             if not isinstance(chosen, Chosen):
                 raise BadInput(f"token {step} of the answer: {chosen}. Loosen the settings, or check the model.") from chosen
@@ -75,6 +78,9 @@ class Writing:
                 self.reason = "eos"
                 return
             yield token
+            if self._constraint and self._constraint.accept(token):
+                self.reason = "stop"
+                return
             self._seen[at] = token
             at += 1
             if step + 1 < self._room:

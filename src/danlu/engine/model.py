@@ -13,6 +13,7 @@ from torch import Tensor
 from danlu.core import lineage
 from danlu.core.errors import BadInput, NotAnArtifact, TokenizerMismatch
 from danlu.core.settings import load as check
+from danlu.engine.constraint import Constraint
 from danlu.engine.decode import Decoder, ModelDecoder, PrefixDecoder, Seq2SeqDecoder
 from danlu.engine.fill import Filled, fill
 from danlu.engine.generate import Writing, answer_room
@@ -109,10 +110,15 @@ class Model:
         """The answer in pieces of whole characters, as they come; joined they equal `generate`."""
         return iter(self.write(text, check(Sampling, settings, "sampling")))
 
-    def write(self, text: str, sampling: Sampling) -> Writing:
-        """An answer to be iterated, with its ids and the reason why it ended. Raises PromptTooLong before any work."""
+    def write(self, text: str, sampling: Sampling, form: Constraint | None = None) -> Writing:
+        """An answer to be iterated, with its ids and the reason why it ended. Raises PromptTooLong before any work.
+
+        form: what the answer is held to, made by constrain/compile.py; for one answer (or its `clone()`).
+        """
         self.check_writes()
-        return self._answer(text, sampling) if isinstance(self.model, Seq2SeqLM) else self._go_on(self.encode(text), sampling)
+        if isinstance(self.model, Seq2SeqLM):
+            return self._answer(text, sampling, form)
+        return self._go_on(self.encode(text), sampling, form)
 
     def infill(self, prefix: str, suffix: str, **settings: Any) -> str:
         """What stands between two texts, for a model trained with --objective.name fim. Raises BadInput for any other."""
@@ -128,18 +134,18 @@ class Model:
             )
         return self._go_on(around_ids(self.tokenizer, prefix, suffix), sampling)
 
-    def _go_on(self, prompt: list[int], sampling: Sampling) -> Writing:
+    def _go_on(self, prompt: list[int], sampling: Sampling, form: Constraint | None = None) -> Writing:
         room = answer_room(len(prompt), sampling.max_tokens, self.context)
-        return Writing(self.decoder(len(prompt) + room), prompt, room, sampling, self.tokenizer, self.ends)
+        return Writing(self.decoder(len(prompt) + room), prompt, room, sampling, self.tokenizer, self.ends, constraint=form)
 
-    def _answer(self, text: str, sampling: Sampling) -> Writing:
+    def _answer(self, text: str, sampling: Sampling, form: Constraint | None) -> Writing:
         """An encoder-decoder reads the text as its source; what it writes begins with a token of its own."""
         source = source_ids(self.tokenizer, text, self.context)
         start = self.model.config.decoder_start_token_id
         begin = [self.tokenizer.start_id if start is None else start]
         room = answer_room(len(begin), sampling.max_tokens, self.context)
         decoder = Seq2SeqDecoder(self.model, source, len(begin) + room)
-        return Writing(decoder, begin, room, sampling, self.tokenizer, self.ends, source_tokens=len(source))
+        return Writing(decoder, begin, room, sampling, self.tokenizer, self.ends, len(source), form)
 
     def check_writes(self) -> None:
         """Raise BadInput for a model that fills gaps and cannot write on."""

@@ -1,5 +1,7 @@
-"""vLLM, in this process, for machines that it runs on (mostly GPUs). Written against its 0.x interface; not run by our tests,
-which hold the calls to a stand-in: no machine of ours has it.
+"""vLLM, in this process, for machines that it runs on (mostly GPUs).
+
+Written against its 0.x interface. Our tests hold the calls to a stand-in with the shapes of its documentation: no machine of ours
+has the real one.
 """
 
 from collections.abc import Sequence

@@ -200,7 +200,7 @@ def stage_help(name: str) -> str:
     words = " ".join(f"{key.upper()}{'...' if key in many else ''}" for key in kind.positional)  # type: ignore[attr-defined]
     lines = [f"danlu {name} {words} [settings]".replace("  ", " "), "", STAGES.summary(name)]
     lines += (
-        textwrap.wrap((kind.__doc__ or "").strip(), 100) if kind.__doc__ and not kind.__doc__.startswith("Usage docs") else []
+        textwrap.wrap(" ".join((kind.__doc__ or "").split()), 100) if kind.__doc__ and not kind.__doc__.startswith("Usage docs") else []
     )
     lines += ["", "settings:"]
     for row in found:

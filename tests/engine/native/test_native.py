@@ -1,5 +1,6 @@
 """The native step computes what the torch model computes, and a sequence's bits are its own."""
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,27 @@ def test_what_cannot_be_computed_is_said():
     with pytest.raises(RowFault, match="no number") as fault:
         runner.run([Piece(1, IDS[:1], 0, np.array([0], np.int32), 1), Piece(2, np.array([5]), 0, np.array([1], np.int32), 0)])
     assert fault.value.row == 2
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for other x86-64 processors")
+@pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3", "x86-64-v4"])
+def test_other_processors_compute_the_same_definition(processor, monkeypatch):
+    """Without vectors to speak of, with AVX2, and with AVX-512 that has no instructions for codes and bf16."""
+    torch.manual_seed(3)
+    weight, x, torch_model = torch.randn(70, 100), torch.randn(7, 100), model("qwen3")
+    here = {form: pack(rounded(weight, form)).product(x) for form in FORMATS}
+    monkeypatch.setattr(matrix, "_FLAGS", tuple(f"-march={processor}" if "-march" in flag else flag for flag in matrix._FLAGS))
+    matrix.library.cache_clear()
+    try:
+        for form in FORMATS:
+            small = rounded(weight, form)
+            found, exact = pack(small).product(x), product_plain(x, small)
+            assert max((found - other).abs().max() for other in (exact, here[form])) <= 2e-5 * exact.abs().max()
+            assert torch.equal(pack(small).product(x[2:3]), found[2:3])
+        with torch.no_grad():
+            exact = torch_model(torch.from_numpy(IDS)[None])[0].numpy()
+        found = read(NativeRunner(torch_model, blocks=8), [47])
+        assert np.abs(found - exact).max() <= 1e-4 * np.abs(exact).max()
+        assert np.array_equal(read(NativeRunner(torch_model, blocks=8), [5] * 9 + [2]), found)
+    finally:
+        matrix.library.cache_clear()

@@ -116,6 +116,19 @@ def test_strict_tools_are_parsed_by_the_client(server, client):
     assert client.chat.completions.parse(model="m", messages=HI, tools=[tool]).choices[0].message.content == "No, thanks."
 
 
+def test_a_schema_that_cannot_be_kept_is_refused_by_its_tool(client):
+    bad = {"type": "object", "properties": {"x": {"type": "string", "contentEncoding": "base64"}}}
+    tools = [*TOOLS, {"type": "function", "function": {"name": "bad", "parameters": bad, "strict": True}}]
+    with pytest.raises(openai.BadRequestError, match="contentEncoding") as refused:
+        ask(client, tools=tools)
+    assert refused.value.param == "tools[2].function.parameters"
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "if": {}}}}
+    for more in ({}, {"tools": TOOLS}):
+        with pytest.raises(openai.BadRequestError) as refused:
+            ask(client, response_format=form, **more)
+        assert refused.value.param == "response_format"
+
+
 def test_a_call_that_is_cut_off_says_length(server, client):
     server.says(CALL)
     found = ask(client, tools=TOOLS, max_tokens=len('<tool_call>\n{"name": "heat", "arguments": {"deg')).choices[0]

@@ -1,5 +1,6 @@
 """From the fields of a request to a job of the engine: settings of sampling, room for the answer, constraint, deadline."""
 
+import re
 import secrets
 import time
 from collections.abc import Sequence
@@ -96,9 +97,19 @@ async def compiled(service: Service, served: Served, form: tuple[str, Any], ends
             service.limits.prepare_s, what, compile_form, kind, spec, served.tokenizer, ends, limits
         )
     except constrain.BadForm as error:
-        param = kind if kind in ("regex", "grammar", "choices") else "response_format"
-        raise invalid(param, f"'{param}': {clean(str(error.args[0]))}", "unsupported_form") from None
+        param, told = _at_fault(kind, str(error.args[0]))
+        raise invalid(param, f"'{param}': {clean(told)}", "unsupported_form") from None
     return found
+
+
+def _at_fault(kind: str, told: str) -> tuple[str, str]:
+    """The field that a form came from, and what is wrong with it; framed forms name their part (framing.py)."""
+    if kind != "framed":
+        return kind if kind in ("regex", "grammar", "choices") else "response_format", told
+    part = re.match(r"(?:arguments_(\d+)|(form)): ", told)
+    if part is None:
+        return "tools", told
+    return "response_format" if part[2] else f"tools[{part[1]}].function.parameters", told[part.end() :]
 
 
 def room_of(service: Service, served: Served, prompt_tokens: int, asked: int | None, answers: int, *, param: str,

@@ -34,7 +34,8 @@ def framed(request: Chat, tools: Sequence[Tool], forced: bool, parallel: bool, m
     lark = _Lark(special)
     parts: dict[str, Any] = {}
     if tools:
-        _calls(lark, parts, tools, forced, parallel, format, template)
+        numbers = [number for number, tool in enumerate(request.tools or ()) if tool in tools]
+        _calls(lark, parts, list(zip(numbers, tools, strict=True)), forced, parallel, format, template)
     if forced:
         lark.rule("start", "calls")
         return "framed", lark.spec(parts)
@@ -51,11 +52,11 @@ def framed(request: Chat, tools: Sequence[Tool], forced: bool, parallel: bool, m
     return "framed", lark.spec(parts)
 
 
-def _calls(lark: "_Lark", parts: dict[str, Any], tools: Sequence[Tool], forced: bool, parallel: bool, format: Any,
+def _calls(lark: "_Lark", parts: dict[str, Any], tools: Sequence[tuple[int, Tool]], forced: bool, parallel: bool, format: Any,
            template: str) -> None:  # fmt: skip
-    """Rules of one or more calls, without the text that opens the first."""
+    """Rules of one or more calls, without the text that opens the first. Tools come with their places in the request."""
     frame = format.frame(template)
-    for number, tool in enumerate(tools):
+    for number, tool in tools:
         given = tool.function.parameters
         held = forced or tool.function.strict
         schema = (
@@ -64,7 +65,7 @@ def _calls(lark: "_Lark", parts: dict[str, Any], tools: Sequence[Tool], forced: 
         parts[f"arguments_{number}"] = ["json_schema", schema]
         lark.rule(f"call_{number}", f"{lark.atoms(format.before(tool.function.name, template))} @arguments_{number} "
                                     f"{lark.atoms(frame.after)}")  # fmt: skip
-    lark.rule("call", " | ".join(f"call_{number}" for number in range(len(tools))))
+    lark.rule("call", " | ".join(f"call_{number}" for number, _ in tools))
     more = f"({lark.atoms(frame.between)} call)*" if parallel else ""
     lark.rule("calls", f"call {more} {lark.atoms(frame.closing)}")
 

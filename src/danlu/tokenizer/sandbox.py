@@ -98,6 +98,7 @@ class Sandbox:
             kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
             path = os.pathsep.join([part for part in sys.path if part])
             process = subprocess.Popen([sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       start_new_session=True,  # Ctrl-C is for the one who asks
                                        env={**kept, "PYTHONPATH": path, "PYTHONUTF8": "1",
                                             "DANLU_SANDBOX_BYTES": str(self.memory_bytes)})  # fmt: skip
             self._process, self._owner = process, os.getpid()

@@ -199,9 +199,8 @@ def stage_help(name: str) -> str:
     many = {row.name for row in found if row.many}
     words = " ".join(f"{key.upper()}{'...' if key in many else ''}" for key in kind.positional)  # type: ignore[attr-defined]
     lines = [f"danlu {name} {words} [settings]".replace("  ", " "), "", STAGES.summary(name)]
-    lines += (
-        textwrap.wrap(" ".join((kind.__doc__ or "").split()), 100) if kind.__doc__ and not kind.__doc__.startswith("Usage docs") else []
-    )
+    about = "" if (kind.__doc__ or "").startswith("Usage docs") else " ".join((kind.__doc__ or "").split())
+    lines += textwrap.wrap(about, 100)
     lines += ["", "settings:"]
     for row in found:
         default = "required" if row.required else f"default {row.default}" if row.default != "" else "default empty"

@@ -6,17 +6,24 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.engine.runners.mixed import CUTS, close, play, tables, texts
+from tests.engine.runners.mixed import CUTS, close, opened, play, tables, texts
+from tests.engine.test_engine_families import told
+from tests.tiny import write_tiny
 
 from danlu.core.errors import DamagedWeights, NotAnArtifact, UnsupportedModel
 from danlu.engine.adapters import places, read_adapter
-from danlu.engine.model import Model
+from danlu.engine.job import Job
+from danlu.engine.model import Model, load
+from danlu.engine.opening import Serving, open_engine
+from danlu.engine.request import Sampling
+from danlu.engine.runners import native
 from danlu.engine.runners.packed import PackedRunner
 from danlu.engine.work import Piece, RowFault
 from danlu.models import MODELS
 from danlu.models.weights import load_model, save_model
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+GREEDY = Sampling(temperature=0, max_tokens=8, ignore_eos=True)
 KINDS = {
     "all": {"r": 3, "lora_alpha": 7, "target_modules": ALL},
     "few": {"r": 2, "lora_alpha": 5, "target_modules": ["q_proj", "down_proj"], "use_rslora": True},
@@ -169,3 +176,35 @@ def test_an_adapter_of_another_base_is_refused_by_name(tmp_path):
         tensors = {name.format(module, "A"): torch.ones(2, inputs), name.format(module, "B"): torch.ones(outputs, 2)}
         with pytest.raises(UnsupportedModel, match=why):
             places(read_adapter(written(tmp_path / str(index), tensors=tensors)), llama)
+
+
+@pytest.mark.parametrize("runner", ["packed", "native"])
+def test_the_engine_answers_each_request_by_its_own_adapter(runner, tmp_path):
+    """Greedy answers of one prompt are PEFT's for each adapter, asked all at once and again from blocks that are held."""
+    import peft
+    import transformers
+
+    if runner == "native" and (why := native.unfit(opened("llama"))) is not None:
+        pytest.skip(why)
+    write_tiny(tmp_path / "base", "llama")
+    base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    for name, config in KINDS.items():
+        trained(tmp_path / name, base, **config)
+    model = load(tmp_path / "base")
+    prompt = tuple(model.encode("The same words, long enough for a block to be sealed"))
+    wanted = {}
+    for name in (None, *KINDS):
+        other = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+        other = other if name is None else peft.PeftModel.from_pretrained(other, tmp_path / name)
+        found = other.generate(
+            input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.int64), do_sample=False,
+            max_new_tokens=8, eos_token_id=None, pad_token_id=0,
+        )  # fmt: skip
+        wanted[name] = found[0, len(prompt) :].tolist()
+    assert len(set(map(tuple, wanted.values()))) == 4
+    settings = Serving(runner=runner, rows=4, cache_tokens=512)
+    with open_engine(model, settings, {name: tmp_path / name for name in KINDS}) as engine:
+        jobs = [Job(prompt, GREEDY, 8, frozenset(), adapter=name) for name in wanted]
+        for _ in range(2):
+            assert [ids for ids, _ in told(engine, jobs)] == list(wanted.values())
+        assert engine.status().found_tokens >= 4 * 16  # each found the blocks of its own adapter

@@ -5,12 +5,19 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from tests.engine.fake_runner import FakeRunner
+from tests.engine.test_engine import engine_of
 from tests.tiny import write_tiny
 
 from danlu.core.errors import BadInput, PromptTooLong
-from danlu.engine.beam import beam_search, best_of, write_beams
+from danlu.engine.beam import BeamsFailed, beam_search, best_of, engine_beams, write_beams
+from danlu.engine.engine import Engine
+from danlu.engine.job import Job
 from danlu.engine.model import load
+from danlu.engine.opening import Serving, choose_runner
 from danlu.engine.request import Sampling
+from danlu.engine.scheduler import Limits
+from danlu.engine.source import source_ids
 
 
 def tiny(folder, family="qwen3", seed=3, **changes):
@@ -76,13 +83,34 @@ def test_families_of_other_memories(tmp_path, family):
         begin = [model.tokenizer.start_id if start is None else start] if family == "t5" else model.encode("some text")
         source = [model.tokenizer.encode("some text")] if family == "t5" else None
         if family == "t5":
-            from danlu.engine.source import source_ids
-
             source = [source_ids(model.tokenizer, "some text", model.context)]
         logits = model.logits([[*begin, *beam.ids]], source)[0].log_softmax(-1)
         steps = itertools.pairwise([*begin, *beam.ids])
         said = [float(logits[at, after]) for at, (_, after) in enumerate(steps)][len(begin) - 1 :]
         assert beam.score == pytest.approx(sum(said) / len(said), rel=1e-3)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mamba2", "t5"])
+def test_through_an_engine_the_same_answers_among_other_requests(tmp_path, family):
+    model = tiny(tmp_path, family)
+    model.ends = frozenset(range(0, 259, 50))
+    ids, source = model.encode("a text to go on from, long enough for a block"), None
+    if family == "t5":
+        ids, source = [model.tokenizer.start_id], tuple(source_ids(model.tokenizer, "a text", model.context))
+    expected = beam_search(model, ids, 3, 8, source=source)
+    with Engine(choose_runner(model, Serving(rows=4, cache_tokens=2048), {}), 259, Limits(4, 64, 64)) as engine:
+        other = engine.submit(Job(tuple(model.encode("another")), Sampling(), 40), lambda event: None)
+        found = engine_beams(engine, Job(tuple(ids), Sampling(), 8, ends=model.ends, source=source), 3)
+        assert engine_beams(engine, Job((5, 6), Sampling(), 8, source=source), 3, wanted=lambda: False) == []
+        other.cancel()
+    assert [beam.ids for beam in found] == [beam.ids for beam in expected]
+    for one, two in zip(found, expected, strict=True):
+        assert one.score == pytest.approx(two.score, rel=1e-4) and one.ended == two.ended
+
+
+def test_a_fault_of_the_engine_ends_the_search():
+    with engine_of(FakeRunner(poison=7)) as engine, pytest.raises(BeamsFailed, match="could not compute"):
+        engine_beams(engine, Job((7, 5), Sampling(), 4), 2)
 
 
 def test_what_cannot_be_searched_is_refused(tmp_path):

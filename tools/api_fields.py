@@ -9,13 +9,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from danlu.server.fields import Chat, Completion, Drawn
 from danlu.server.messages_fields import Messages
-from danlu.server.readings import Embeddings, Moderations, Rerank, Tokenize
+from danlu.server.readings import Classify, Embeddings, Moderations, Rerank, Tokenize
 from danlu.server.responses_fields import Responses
 from tools.regions import LANGUAGES, ROOT, filled, write_or_check
 
 _HEAD = {"en": ("field", "takes", "left out"), "zh": ("字段", "取值", "省略时")}
 _KINDS = {"drawn": Drawn, "chat": Chat, "completion": Completion, "responses": Responses, "messages": Messages,
-          "embeddings": Embeddings, "rerank": Rerank, "moderations": Moderations, "tokenize": Tokenize}  # fmt: skip
+          "embeddings": Embeddings, "classify": Classify, "rerank": Rerank, "moderations": Moderations, "tokenize": Tokenize}  # fmt: skip
 _REQUIRED = {"en": "required", "zh": "必填"}
 _LIMITS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"), ("minLength", "length ≥"),
            ("maxLength", "length ≤"), ("minItems", "items ≥"), ("maxItems", "items ≤"),

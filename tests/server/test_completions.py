@@ -4,6 +4,8 @@ import openai
 import pytest
 import torch
 
+from danlu.engine.model import load
+
 ASK = {"model": "speaker", "prompt": "H", "max_tokens": 12, "seed": 3}
 
 
@@ -39,14 +41,13 @@ def test_a_stream_joined_is_the_answer_in_one_piece(client, asked):
 
 
 @pytest.mark.parametrize("most", [0, 1])
-def test_echoed_log_probabilities_are_those_of_the_model(live, client, most):
+def test_echoed_log_probabilities_are_those_of_the_model(folders, client, most):
     """As lm-evaluation-harness asks: ids in, echo, one token or none."""
-    served = live.service.models.all[0]
-    ids = served.tokenizer.encode("Hi 😀,é!中文.Hi")
+    model = load(folders / "speaker")
+    ids = model.tokenizer.encode("Hi 😀,é!中文.Hi")
     answer = client.completions.create(model="speaker", prompt=ids, max_tokens=most, echo=True, logprobs=2, temperature=0)
     told = answer.choices[0].logprobs
-    with torch.inference_mode():
-        scores = torch.log_softmax(served.model.model(torch.tensor([ids]))[0].double(), -1)
+    scores = torch.log_softmax(model.logits([ids])[0].double(), -1)
     expected = [None, *(float(scores[at, token]) for at, token in enumerate(ids[1:]))]
     assert len(told.token_logprobs) == len(ids) + most and told.token_logprobs[0] is None and told.top_logprobs[0] is None
     assert told.token_logprobs[1 : len(ids)] == pytest.approx(expected[1:], abs=1e-4)

@@ -116,3 +116,43 @@ def test_rules_that_are_none_are_refused(tmp_path, text):
     (tmp_path / "rules.yaml").write_text(text)
     with pytest.raises(BadSettings, match="--guard"):
         open_guard(tmp_path / "rules.yaml", None)
+
+
+@pytest.fixture(scope="module")
+def judging(tmp_path_factory):
+    """A server of a classifier and a regression."""
+    from danlu.engine.heads import save_headed
+    from danlu.models import MODELS
+    from danlu.models.heads import HeadConfig, attach
+
+    root, tokenizer = tmp_path_factory.mktemp("judging"), tiny_tokenizer()
+    heads = {"classes": HeadConfig(task="classify", labels=["safe", "rude", "spam"]), "number": HeadConfig(task="regress")}
+    for name, head in heads.items():
+        body = MODELS["qwen3"].tiny(vocab_size=tokenizer.vocab_size, max_position_embeddings=66, initializer_range=0.3)
+        save_headed(attach(body, head, seed=3).eval(), tokenizer, root / name)
+    with serving(made_service(*(Served(name, root / name) for name in heads))) as running:
+        running.root = root
+        yield running
+
+
+def test_classes_and_numbers_are_those_of_the_model(judging):
+    told = judging.post("/v1/classify", {"model": "classes", "input": TEXTS}).json()
+    expected = judging.service.models.all[0].model.classify(TEXTS)
+    assert [one["label"] for one in told["data"]] == [one.label for one in expected] and told["usage"]["prompt_tokens"] > 0
+    for one, other in zip(told["data"], expected):
+        assert dict(zip(one["labels"], one["probs"])) == pytest.approx(other.probabilities, rel=1e-5)
+    number = judging.post("/v1/classify", {"model": "number", "input": "x"}).json()["data"][0]
+    assert number["score"] == pytest.approx(judging.service.models.all[1].model.classify("x")[0], rel=1e-5)
+    for wrong in ({"input": ""}, {"input": []}, {"input": "x" * 99}, {"model": "number", "input": 5}):
+        assert judging.post("/v1/classify", {"model": "classes", **wrong}).status_code == 400
+    chat = judging.post("/v1/completions", {"model": "classes", "prompt": "x"})
+    assert chat.status_code == 400 and "/v1/classify" in chat.json()["error"]["message"]
+
+
+def test_a_classifier_is_a_guard_whose_safe_labels_flag_nothing(judging):
+    guard = open_guard(judging.root / "classes", judging.service.models.lock)
+    judged = guard.judge(["one", ""])
+    assert set(judged[0]["categories"]) == {"rude", "spam"} and len(judged) == 2
+    assert judged[0]["flagged"] == any(score >= 0.5 for score in judged[0]["category_scores"].values())
+    with pytest.raises(BadSettings, match="no classifier"):
+        open_guard(judging.root / "number", None)

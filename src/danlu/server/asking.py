@@ -49,10 +49,9 @@ async def understand(service: Service, request: Drawn, form: tuple[str, Any] | N
 def check_writes(served: Served) -> None:
     """Raise ApiError for a model without words."""
     if not served.writes:
-        use = {"embed": "/v1/embeddings or /v1/rerank", "classify": "/v1/danlu/classify, or --guard",
-               "regress": "/v1/danlu/classify"}.get(served.kind, "another model")  # fmt: skip
-        raise ApiError(400, f"The model '{served.id}' writes no text (it is made to {served.kind}). Use {use}.", param="model",
-                       code="unsupported_model")  # fmt: skip
+        use = {"embed": "/v1/embeddings or /v1/rerank", "classify": "/v1/classify", "regress": "/v1/classify"}
+        raise ApiError(400, f"The model '{served.id}' writes no text: it is made for another task ({served.kind}). Use "
+                            f"{use.get(served.kind, 'another model')}.", param="model", code="unsupported_model")  # fmt: skip
 
 
 def sampling_of(request: Drawn, served: Served) -> Sampling:

@@ -52,6 +52,17 @@ class Rerank(_Harmless):
     """Whether the answer repeats the documents."""
 
 
+class Classify(_Harmless):
+    """POST /v1/classify"""
+
+    model: str = Field(min_length=1, max_length=256)
+    """Id of a model that tells classes apart, or gives a number."""
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_INPUTS)] = Field(
+        json_schema_extra={"x-cost": READING}
+    )
+    """A text or a list of texts."""
+
+
 class ModerationPart(Strict):
     """A text to be judged; images are not read."""
 

@@ -341,7 +341,7 @@ class Engine:
         rows = {one: logits[-(1 + len(one.drafts)) :] for one, logits in ready}
         while ready:
             asks = [self._ask(one) for one, _ in ready]
-            chosen = choose(np.stack([rows[one][place][: self.known] for one, _ in ready]), asks)
+            chosen = choose([rows[one][place] for one, _ in ready], asks, self.known)
             going = []
             for (one, logits), found in zip(ready, chosen):
                 if isinstance(found, Exception):

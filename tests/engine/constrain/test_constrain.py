@@ -255,6 +255,26 @@ def test_an_expression_matches_the_whole_answer(pattern):
         assert complete and re.fullmatch(pattern, text)
 
 
+@pytest.mark.parametrize("pattern", ["(foo|bar)*baz?", "[a-c]{2,4}-[0-9]+", "a(b|cd)*(e|f{3})"])
+def test_what_is_allowed_is_what_can_still_become_a_match(pattern):
+    """Against the partial matching of another engine, token by token."""
+    import regex
+
+    expression, random = regex.compile(pattern.encode()), np.random.default_rng(3)
+    for _ in range(6):
+        held, said = hold("regex", pattern), b""
+        for _ in range(9):
+            mask = held.mask()
+            for token in range(3, TOKENIZER.vocab_size - 1):
+                possible = expression.fullmatch(said + TOKENIZER.token_bytes(token), partial=True) is not None
+                assert mask[token] == possible, (said, TOKENIZER.token_bytes(token))
+            assert mask[EOS] == (expression.fullmatch(said) is not None)
+            token = int(random.choice(np.flatnonzero(mask)))
+            if token == EOS or held.accept(token):
+                break
+            said += TOKENIZER.token_bytes(token)
+
+
 def test_one_of_the_choices_and_each_of_them_can_be_said():
     choices = ["yes", "yes, sir", "a.b*(c)", "中文", "\\n\n", '"quoted"']
     said = [say(hold("choices", choices), seed)[0] for seed in range(60)]

@@ -33,7 +33,7 @@ int64_t matrix_bytes(const Matrix *m) { return up(m->outputs, PANEL) / PANEL * p
 
 int64_t row_bytes(const Matrix *m) {
     int64_t bytes = m->format == FP32 ? m->inputs * 4 : m->format == BF16 ? up(m->inputs, 2) * 2 : groups(m) * (m->group + 8);
-    return up(bytes, 64);
+    return (up(bytes, 64) / 64 | 1) * 64; /* odd lines: rows one below another do not share a set of the cache */
 }
 
 /* ---- rows of inputs ---- */

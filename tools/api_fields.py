@@ -15,7 +15,8 @@ from tools.regions import LANGUAGES, ROOT, filled, write_or_check
 
 _HEAD = {"en": ("field", "takes", "left out"), "zh": ("字段", "取值", "省略时")}
 _KINDS = {"drawn": Drawn, "chat": Chat, "completion": Completion, "responses": Responses, "messages": Messages,
-          "embeddings": Embeddings, "classify": Classify, "rerank": Rerank, "moderations": Moderations, "tokenize": Tokenize}  # fmt: skip
+          "embeddings": Embeddings, "classify": Classify,
+          "rerank": Rerank, "moderations": Moderations, "tokenize": Tokenize}  # fmt: skip
 _REQUIRED = {"en": "required", "zh": "必填"}
 _LIMITS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"), ("minLength", "length ≥"),
            ("maxLength", "length ≤"), ("minItems", "items ≥"), ("maxItems", "items ≤"),

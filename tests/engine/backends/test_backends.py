@@ -301,6 +301,8 @@ def test_what_is_asked_of_vllm_and_read_from_it(folder, monkeypatch):
     np.testing.assert_allclose(backend.embed(["a"]), [[0.6, 0.8]], rtol=1e-6)
     with pytest.raises(BadSettings, match="typical_p"):
         backend.write(["a"], Sampling(typical_p=0.5))
+    with pytest.raises(PromptTooLong, match="context of 64"):
+        backend.write(["a" * 64], Sampling())
 
 
 # ---- our own server

@@ -15,7 +15,8 @@ from danlu.core.errors import BadSettings, MissingExtra
 from danlu.core.settings import Named
 from danlu.engine.backends import BACKENDS, Answer, Prompt
 from danlu.engine.backends.ids import check_fits, pair_ids, prompt_ids
-from danlu.engine.request import MOST_TOKENS, Sampling
+from danlu.engine.generate import answer_room
+from danlu.engine.request import Sampling
 from danlu.tokenizer.tokenizer import Tokenizer
 
 
@@ -55,7 +56,7 @@ class VLLM:
         if sampling.typical_p != 1:
             raise BadSettings("vLLM has no typical_p. Leave it out, or use the local backend.")
         ids = [prompt_ids(self._tokenizer, prompt) for prompt in prompts]
-        settings = [self._settings(sampling, self._context - len(one)) for one in ids]
+        settings = [self._settings(sampling, answer_room(len(one), sampling.max_tokens, self._context)) for one in ids]
         found = self._model.generate([{"prompt_token_ids": one} for one in ids], settings, use_tqdm=False)
         answers = [one.outputs[0] for one in found]
         return [
@@ -85,9 +86,9 @@ class VLLM:
         """See Backend.close."""
         del self._model
 
-    def _settings(self, sampling: Sampling, left: int) -> Any:
+    def _settings(self, sampling: Sampling, room: int) -> Any:
         return self._library.SamplingParams(
-            max_tokens=sampling.max_tokens or min(MOST_TOKENS, left), temperature=sampling.temperature, top_p=sampling.top_p,
+            max_tokens=room, temperature=sampling.temperature, top_p=sampling.top_p,
             top_k=sampling.top_k or 0, min_p=sampling.min_p, repetition_penalty=sampling.repetition_penalty,
             frequency_penalty=sampling.frequency_penalty, presence_penalty=sampling.presence_penalty, seed=sampling.seed,
             stop=list(sampling.stop) or None, min_tokens=sampling.min_tokens, ignore_eos=sampling.ignore_eos,

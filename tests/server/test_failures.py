@@ -128,6 +128,19 @@ def test_too_much_at_once_is_503_with_a_time_to_ask_again(fragile):
     assert fragile.post("/v1/completions", ASK).status_code == 200
 
 
+def test_a_client_that_leaves_the_line_holds_nobody_up(fragile):
+    with slow(fragile, 0.2):
+        long = threading.Thread(
+            target=fragile.post, args=("/v1/completions", {**ASK, "max_tokens": 8, "n": 2, "ignore_eos": True})
+        )
+        long.start()
+        time.sleep(0.3)
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{fragile.url}/v1/completions", json=ASK, timeout=0.2)
+        long.join()
+    assert fragile.get("/health").status_code == 200 and fragile.post("/v1/completions", ASK).status_code == 200
+
+
 def test_an_answer_that_takes_too_long_is_given_up(folders):
     service = made_service(Served("base", folders / "base"), limits=Limits(request_s=0.3))
     with serving(service) as running, slow(running, 0.2):

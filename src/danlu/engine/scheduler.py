@@ -54,6 +54,8 @@ class Scheduler:
         queue = self._waiting.get(sequence.ticket.job.owner)
         if queue and sequence in queue:
             queue.remove(sequence)
+            if not queue:  # an owner in the line has something to admit
+                del self._waiting[sequence.ticket.job.owner]
         if self.pool:
             sequence.drop(self.pool)
         self._give_back(sequence)

@@ -17,7 +17,6 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Protocol
 
 import numpy as np
@@ -237,9 +236,9 @@ class Gated:
 
 
 def prices(runner: Runner, sizes: Sequence[int] = (1, 2, 3, 5, 9, 17, 33), read: int = 64, seconds: float = 0.2) -> Prices | None:
-    """Medians of what is measured within about so many seconds. None where wrong guesses could not be taken back.
+    """The least of what is measured within about so many seconds. None where wrong guesses could not be taken back.
 
-    read: tokens that stand before. The runner must be idle; the row that is used is forgotten, and blocks are written over.
+    The least, because other work on the machine makes single steps much longer and none shorter. read: tokens that stand before. The runner must be idle; the row that is used is forgotten, and blocks are written over.
     """
     sizes = [size for size in sizes if size < runner.context]
     row, read = -2, max(1, min(read, runner.context - sizes[-1]))
@@ -259,7 +258,8 @@ def prices(runner: Runner, sizes: Sequence[int] = (1, 2, 3, 5, 9, 17, 33), read:
                 runner.forget(row)
                 return None
     runner.forget(row)
-    return Prices(tuple(sizes), tuple(median(some[1:]) for some in times))
+    least = np.maximum.accumulate([min(some) for some in times])  # more tokens never cost less: what says so is noise
+    return Prices(tuple(sizes), tuple(least.tolist()))
 
 
 _EXACT = "exact"

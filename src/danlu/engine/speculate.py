@@ -238,7 +238,8 @@ class Gated:
 def prices(runner: Runner, sizes: Sequence[int] = (1, 2, 3, 5, 9, 17, 33), read: int = 64, seconds: float = 0.2) -> Prices | None:
     """The least of what is measured within about so many seconds. None where wrong guesses could not be taken back.
 
-    The least, because other work on the machine makes single steps much longer and none shorter. read: tokens that stand before. The runner must be idle; the row that is used is forgotten, and blocks are written over.
+    The least, because other work on the machine makes single steps much longer and none shorter. The runner must be idle: the
+    row that is used is forgotten, and blocks are written over. read: tokens that stand before.
     """
     sizes = [size for size in sizes if size < runner.context]
     row, read = -2, max(1, min(read, runner.context - sizes[-1]))

@@ -101,6 +101,10 @@ class Fake:
                 self.stream(body, body["messages"][-1]["content"], chat=True), media_type="text/event-stream"
             )
 
+        @app.post("/tokenize")
+        async def tokenize(request: Request) -> dict[str, Any]:
+            return {"count": len(tokens((await request.json())["prompt"])), "max_model_len": 100}
+
         @app.post("/v1/completions")
         async def completions(request: Request) -> Response:
             body = await request.json()

@@ -119,10 +119,11 @@ def test_a_number_out_of_range_is_said_and_not_sent(page, fake):
 
 def test_a_base_model_goes_on_with_the_text(page, fake):
     page.choose(".picker select", "scribe-7m")
-    page.sees("has no chat template", ".notices")
+    page.sees("without chat template", ".notices")
     ask(page, "Once upon")
     answered(page)
     assert fake.bodies[0]["prompt"] == "Once upon" and "messages" not in fake.bodies[0]
+    assert fake.bodies[0]["max_tokens"] == 98  # all that the context of 100 has room for
     assert page.text(".continuation") == "Once upon" + ANSWER
     page.click(".foot button", "Go on")
     answered(page, 2)

@@ -5,7 +5,11 @@ import time
 from typing import Any
 
 from tests.server.browser import Browser, Page
+from tests.server.running import KEY, keyed, made_service, serving
 from tests.server.studio.asking import answered, ask
+
+from danlu.engine.opening import Serving
+from danlu.server.models import Served
 
 
 def open_studio(browser: Browser, address: str) -> Page:
@@ -60,7 +64,7 @@ def test_stop_frees_the_row_of_the_real_server(browser, live):
 def test_a_base_model_of_the_real_server_goes_on_and_shows_its_tokens(browser, live):
     page = open_studio(browser, live.url)
     page.choose(".picker select", "org/base")
-    page.sees("has no chat template", ".notices")
+    page.sees("without chat template", ".notices")
     page.click(".tool", "Settings")
     page.click("input[aria-describedby=help-max_tokens]")
     page.write("7")
@@ -126,3 +130,20 @@ def test_a_run_folder_is_followed_while_it_grows(browser, live, tmp_path):
         page.close()
     finally:
         live.service.runs = None
+
+
+def test_a_server_with_keys_gives_the_page_to_all_and_answers_to_few(browser, folders):
+    service = made_service(Served("speaker", folders / "speaker"), serving=Serving(rows=2, cache_tokens=4096))
+    with serving(service, keyed(), KEY) as running:
+        page = browser.page()
+        page.speaks("en-GB")
+        page.call("Page.navigate", url=running.url)
+        page.until("!!document.querySelector('dialog[open] input')")
+        page.write(KEY)
+        page.press("Enter")
+        page.until("document.querySelector('.picker select')?.options.length === 1")
+        ask(page, "Hi")
+        page.until("document.querySelector('.answer .content')?.innerText.length > 5")
+        page.press("Escape")
+        assert all("401" in complaint for complaint in page.complaints())
+        page.close()

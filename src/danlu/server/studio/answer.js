@@ -1,11 +1,12 @@
 // One answer: asking for it, what has come so far, how it ended.
 //
 // An answer that ends without a finish reason has failed, however much of it came: a cut connection must not pass for an end.
-import {stream} from "./api.js";
+import {post, stream} from "./api.js";
 import {tokensOf} from "./probability.js";
 
 export const CHAT_TOP = 10;
 export const COMPLETION_TOP = 5; // as many as the older form allows
+const MOST = 256; // of a text that goes on: the API itself would stop after 16 tokens where nobody says
 
 /**
  * model: an entry of /v1/models. messages for a model with a chat template, prompt for one without. settings: see settings.js.
@@ -45,6 +46,7 @@ export class Answer {
   async run() {
     const chat = this.mode === "chat";
     try {
+      if (!chat && !this.settings.max_tokens) this.settings = {...this.settings, max_tokens: await this.room()};
       for await (const event of stream(chat ? "/v1/chat/completions" : "/v1/completions", this.body(), this.controller.signal)) {
         this.take(event);
         this.changed(this);
@@ -56,6 +58,12 @@ export class Answer {
       else this.fail({code: error.code ?? null, status: error.status ?? 0, message: error.message});
     }
     this.changed(this);
+  }
+
+  /** Most tokens that the context still has room for; null where there is none, and the server says so in its own words. */
+  async room() {
+    const {count, max_model_len: context} = await post("/tokenize", {model: this.model.id, prompt: this.prompt}, this.controller.signal);
+    return context > count ? Math.min(context - count, MOST) : null;
   }
 
   fail(problem) {

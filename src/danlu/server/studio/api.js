@@ -47,6 +47,12 @@ export async function get(path, signal) {
   return answer.json();
 }
 
+export async function post(path, body, signal) {
+  const answer = await call(path, {method: "POST", signal, body: JSON.stringify(body), headers: {"Content-Type": "application/json"}});
+  if (!answer.ok) throw await failure(answer);
+  return answer.json();
+}
+
 /** Objects of a stream as they come. Ends after [DONE] or when the server closes; an error object in the stream is thrown. */
 export async function* stream(path, body, signal) {
   const answer = await call(path, {

@@ -105,7 +105,7 @@ class ChatView {
         tool("save", t("chat.export"), () => this.save(), {disabled: !turns.length}),
         tool("settings", t("settings.title"), () => this.togglePanel(!panelOpen), {"aria-expanded": String(panelOpen), "aria-controls": "settings"})));
     const base = [...new Set(active().map(chosen).filter((model) => model && !chats(model)).map((model) => model.id))];
-    replace(this.notice, base.map((id) => h("p", {class: "notice"}, icon("more"), h("span", {}, t("chat.base_notice", {model: id})))));
+    replace(this.notice, base.length ? h("p", {class: "notice"}, icon("more"), h("span", {}, t("chat.base_notice", {model: base.join(", ")}))) : null);
     this.composer.placeholder = models.length && active().every((column) => !chats(chosen(column))) ? t("chat.begin") : t("chat.ask");
     this.drawButton();
   }
@@ -245,7 +245,7 @@ class ChatView {
       icon(name), h("span", {class: "wide"}, words));
     const facts = [
       answer.count && t("chat.tokens", {n: number(answer.count)}),
-      answer.rate && t("chat.rate", {n: number(answer.rate, 1)}),
+      answer.rate && t("chat.rate", {n: number(answer.rate, answer.rate < 100 ? 1 : 0)}),
       answer.times.first && t("chat.first", {time: duration((answer.times.first - answer.times.sent) / 1000)}),
       answer.usage?.prompt_tokens_details?.cached_tokens ? t("chat.cached", {n: number(answer.usage.prompt_tokens_details.cached_tokens)}) : null,
       t("chat.seed", {n: answer.seed}),

@@ -70,11 +70,11 @@ function inside(token, at, whole) {
     [t("tokens.entropy"), `${exact ? "" : "≥ "}${bits.toFixed(2)} ${t("tokens.bits")}`],
   ];
   return [
-    h("div", {class: "token-head"}, h("span", {class: "token big"}, label(token)),
+    h("div", {class: "token-head"}, h("span", {class: "token big"}, label(token, false)),
       whole ? h("span", {class: "muted"}, t("tokens.part_of", {whole})) : null),
     h("dl", {class: "facts small"}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     h("ol", {class: "bars", "aria-label": t("tokens.alternatives")},
-      rows.map((row) => bar(label(row), row.p, row.chosen ? "chosen" : "")),
+      rows.map((row) => bar(label(row, false), row.p, row.chosen ? "chosen" : "")),
       rest > 1e-4 && rows.length ? bar(t("tokens.rest"), rest, "rest") : null),
   ];
 }
@@ -85,17 +85,17 @@ function bar(name, p, kind) {
     h("span", {class: "name"}, name), h("span", {class: "track"}, fillBar), h("span", {class: "value"}, percent(p, p < 0.01 ? 2 : 1)));
 }
 
-/** A token as it is shown: white space made visible, half characters as bytes. */
-function label(token) {
-  const found = pieces(token).map((piece) => (piece.bytes !== undefined ? h("span", {class: "byte"}, piece.bytes) : visible(piece.text)));
+/** A token as it is shown: white space made visible, half characters as bytes. breaks: a newline also begins a new line. */
+function label(token, breaks = true) {
+  const found = pieces(token).map((piece) => (piece.bytes !== undefined ? h("span", {class: "byte"}, piece.bytes) : visible(piece.text, breaks)));
   return found.length ? found : h("span", {class: "byte"}, t("tokens.empty"));
 }
 
-function visible(text) {
+function visible(text, breaks) {
   const found = [];
   for (const part of text.split(/(\n|\t|^ +| +$)/)) {
     if (!part) continue;
-    if (part === "\n") found.push(h("span", {class: "space"}, "↵"), "\n");
+    if (part === "\n") found.push(h("span", {class: "space"}, "↵"), breaks ? "\n" : "");
     else if (part === "\t") found.push(h("span", {class: "space"}, "⇥"));
     else if (!part.trim()) found.push(h("span", {class: "space"}, "·".repeat(part.length)));
     else found.push(part);

@@ -1,6 +1,7 @@
 """Calls of tools: read the same however the text is cut, framed so that what is written is what is read, planned as asked."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -144,6 +145,25 @@ def test_readers_give_what_only_looks_like_a_call_back_as_text():
         for text in CASES[name][2:5]:
             assert read(name, [text]) == (text, [])
     assert read("mistral", [CASES["mistral"][3]]) == (CASES["mistral"][3], [])
+
+
+def test_long_answers_cost_no_more_than_their_length():
+    """A quarter of a million characters in pieces of four, of the kinds that could make a reader look back again and again."""
+    long = json.dumps({"text": "x" * 100_000})
+    texts = {
+        "hermes": [f'<tool_call>{{"name": "heat", "arguments": {long}}}</tool_call>', " \n" * 100_000, "<tool_call>{" * 20_000],
+        "mistral": [f"[TOOL_CALLS]heat[ARGS]{long}", "[TOOL_CALLS]" * 20_000],
+        "llama3_json": [f'{{"name": "heat", "parameters": {long}}}', " " * 200_000],
+        "pythonic": ["[heat(x='" + "y" * 60_000, "[" * 100_000],
+    }
+    began = time.process_time()
+    for name, kinds in texts.items():
+        for text in kinds:
+            reader = TOOL_FORMATS[name]().reader(NAMES)
+            for at in range(0, len(text), 4):
+                reader.push(text[at : at + 4])
+            reader.finish()
+    assert time.process_time() - began < 30  # seconds; what looks back takes minutes
 
 
 def test_arguments_come_while_they_are_written():

@@ -79,6 +79,8 @@ class Thinking:
         self._marks = marks
         self._state = "thinking" if opened else "beginning"
         self._buffer = ""
+        self._blanks: list[str] = []
+        """Blanks that are left out unless more text of their side follows."""
         self._fresh = True
         """Nothing of this side has been shown yet: blanks at its beginning are left out."""
 
@@ -102,9 +104,8 @@ class Thinking:
             self._think(made)
         if self._state == "answering":
             shown = self._buffer.lstrip(_BLANK) if self._fresh else self._buffer
-            if shown:
-                self._fresh = False
-                made.append((False, shown))
+            self._fresh = self._fresh and not shown
+            made += [(False, shown)] if shown else []
             self._buffer = ""
         if self._state == "plain" and self._buffer:
             made.append((False, self._buffer))
@@ -114,30 +115,40 @@ class Thinking:
     def _begin(self) -> None:
         """Does it begin with the mark? Blanks before it do not matter."""
         rest = self._buffer.lstrip(_BLANK)
+        self._blanks.append(self._buffer[: len(self._buffer) - len(rest)])
+        self._buffer = rest
         if rest.startswith(self._marks.open):
-            self._state, self._buffer = "thinking", rest[len(self._marks.open) :]
+            self._state, self._buffer, self._blanks = "thinking", rest[len(self._marks.open) :], []
         elif rest and not self._marks.open.startswith(rest):
-            self._state = "plain"
+            self._state, self._buffer, self._blanks = "plain", "".join(self._blanks) + rest, []
 
     def _think(self, made: list[tuple[bool, str]]) -> None:
         at = self._buffer.find(self._marks.close)
-        known = self._buffer[:at] if at >= 0 else self._buffer[: len(self._buffer) - overlap(self._buffer, self._marks.close)]
-        shown = known.rstrip(_BLANK)
-        left = len(shown)
+        size = at if at >= 0 else len(self._buffer) - overlap(self._buffer, self._marks.close)
+        self._thought(self._buffer[:size], made)
+        self._buffer = self._buffer[size:]
+        if at >= 0:
+            self._state, self._fresh, self._blanks = "answering", True, []
+            self._buffer = self._buffer[len(self._marks.close) :]
+
+    def _thought(self, text: str, made: list[tuple[bool, str]]) -> None:
+        """Show thoughts without the blanks at their beginning and end."""
+        shown = text.rstrip(_BLANK)
+        left = text[len(shown) :]
         if self._fresh:
             shown = shown.lstrip(_BLANK)
         if shown:
-            self._fresh = False
-            made.append((True, shown))
-        if at >= 0:
-            self._state, self._fresh = "answering", True
-            self._buffer = self._buffer[at + len(self._marks.close) :]
-        elif shown:
-            self._buffer = self._buffer[left:]
+            made.append((True, "".join([*self._blanks, shown])))
+            self._fresh, self._blanks = False, []
+        if not self._fresh and left:
+            self._blanks.append(left)
 
     def finish(self) -> list[tuple[bool, str]]:
         """What is left: the beginning of a mark that did not come is text."""
-        rest, self._buffer = self._buffer, ""
+        made: list[tuple[bool, str]] = []
         if self._state == "thinking":
-            rest = rest.rstrip(_BLANK) if not self._fresh else rest.strip(_BLANK)
-        return [(self._state == "thinking", rest)] if rest else []
+            self._thought(self._buffer, made)
+        elif rest := "".join(self._blanks) + self._buffer:
+            made.append((False, rest))
+        self._buffer, self._blanks = "", []
+        return made

@@ -4,12 +4,14 @@ Plain twin: json.loads of the whole text. Nothing is parsed twice, so that long 
 """
 
 import json
+import re
 from collections.abc import Collection
 from typing import Literal
 
 from danlu.server.tools import Arguments, Called, Piece
 
 _BLANK = " \t\r\n"
+_PLAIN = re.compile(r'[^"\\]+')
 _MOST_DEPTH = 256
 _KEYS = frozenset(["name", "arguments", "parameters", "type", "id"])
 
@@ -20,6 +22,13 @@ class Value:
     def __init__(self) -> None:
         self._stack: list[str] = []
         self._string = self._escaped = self._scalar = False
+
+    def plain(self, text: str, at: int) -> int:
+        """Up to where a text, from a place on, is more of the value without a look at each character: inside of texts."""
+        if not self._string or self._escaped:
+            return at
+        found = _PLAIN.match(text, at)
+        return found.end() if found else at
 
     def take(self, character: str) -> Literal["more", "last", "beyond", "bad"]:
         """What a character is to the value: more of it, its last, the first after it (of numbers and words), or no JSON."""
@@ -70,7 +79,7 @@ class JsonCall:
         self._names = names
         self.state: Literal["reading", "called", "done", "refused", "broken"] = "reading"
         self._at: Literal["object", "key", "in key", "colon", "value", "in value", "after"] = "object"
-        self._text = ""
+        self._text: list[str] = []
         self._key = ""
         self._value = Value()
         self._waiting: str | None = None
@@ -81,6 +90,20 @@ class JsonCall:
     def over(self) -> bool:
         """Whether no more characters are wanted."""
         return self.state in ("done", "refused", "broken")
+
+    def feed(self, text: str) -> tuple[list[Piece], int]:
+        """Pieces that a text makes certain, and how much of it was taken: all, or up to the end of the call."""
+        pieces: list[Piece] = []
+        at = 0
+        while at < len(text) and not self.over:
+            end = self._value.plain(text, at) if self._at == "in value" else at
+            if end > at:
+                pieces += self._more(text[at:end])
+                at = end
+            else:
+                pieces += self.take(text[at])
+                at += 1
+        return pieces, at
 
     def take(self, character: str) -> list[Piece]:
         """Pieces that a character makes certain. At the end of the object `state` is done."""
@@ -96,11 +119,11 @@ class JsonCall:
         if self._at == "object" and character == "{":
             self._at = "key"
         elif self._at == "key" and character == '"':
-            self._at, self._text = "in key", ""
+            self._at, self._text = "in key", []
         elif self._at == "colon" and character == ":":
             self._at = "value"
         elif self._at == "value":
-            self._at, self._text, self._value = "in value", "", Value()
+            self._at, self._text, self._value = "in value", [], Value()
             return self._in_value(character)
         elif self._at == "after" and character == ",":
             self._at = "key"
@@ -111,12 +134,12 @@ class JsonCall:
         return []
 
     def _in_key(self, character: str) -> list[Piece]:
-        if character == '"' and not self._text.endswith("\\"):
-            self._at, self._key = "colon", self._text
+        if character == '"' and self._text[-1:] != ["\\"]:
+            self._at, self._key = "colon", "".join(self._text)
             if self._key not in _KEYS or (self._key in ("arguments", "parameters") and self._given):
                 self._fail()
         else:
-            self._text += character
+            self._text.append(character)
         return []
 
     def _in_value(self, character: str) -> list[Piece]:
@@ -132,19 +155,26 @@ class JsonCall:
         if kind == "beyond":
             self._at = "after"
             return [*self._complete(), *([] if self.over else self.take(character))]
-        self._text += character
-        streams = self._key in ("arguments", "parameters") and self.state == "called" and self._text[0] == "{"
+        pieces = self._more(character)
         if kind == "last":
             self._at = "after"
-            return [Arguments(character)] if streams else self._complete()
-        return [Arguments(character)] if streams else []
+            return pieces or self._complete()
+        return pieces
+
+    def _more(self, text: str) -> list[Piece]:
+        """More of a value: arguments of a known tool are shown at once, anything else is kept until it is whole."""
+        if self._key in ("arguments", "parameters") and self.state == "called" and (self._text or [text])[0][0] == "{":
+            self._text = self._text or ["{"]
+            return [Arguments(text)]
+        self._text.append(text)
+        return []
 
     def _complete(self) -> list[Piece]:
         """A whole value has been read."""
         if self._key == "name":
             return self._named()
         if self._key in ("arguments", "parameters"):
-            given = _object_text(self._text)
+            given = _object_text("".join(self._text))
             if given is None:
                 self._fail()
             elif self.state == "called":
@@ -155,7 +185,7 @@ class JsonCall:
 
     def _named(self) -> list[Piece]:
         try:
-            name = json.loads(self._text)
+            name = json.loads("".join(self._text))
         except ValueError:
             name = None
         if self.state != "reading" or not isinstance(name, str) or name not in self._names:
@@ -186,15 +216,3 @@ def _object_text(text: str) -> str | None:
     if found is None:
         return "{}"
     return found if isinstance(found, str) and found.lstrip().startswith("{") else None
-
-
-def joined(pieces: list[Piece]) -> list[Piece]:
-    """Neighbours of one kind as one."""
-    made: list[Piece] = []
-    for piece in pieces:
-        last = made[-1] if made else None
-        if isinstance(piece, Arguments) and isinstance(last, Arguments):
-            made[-1] = Arguments(last.text + piece.text)
-        else:
-            made.append(piece)
-    return made

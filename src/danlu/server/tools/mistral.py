@@ -117,17 +117,21 @@ class Reader(Steps):
         return True
 
     def _arguments(self) -> bool:
-        for number, character in enumerate(self.buffer):
-            kind = self._value.take(character)
+        at = 0
+        while at < len(self.buffer):
+            end = self._value.plain(self.buffer, at)
+            kind = "more" if end > at else self._value.take(self.buffer[at])
             if kind == "bad":
-                self.buffer, self.step = self.buffer[number:], self.begin
+                self.pieces.append(Arguments(self.buffer[:at]))
+                self.buffer, self.step = self.buffer[at:], self.begin
                 return True
-            self.pieces.append(Arguments(character))
+            at = max(end, at + 1)
             if kind == "last":
-                self.buffer, self.step = self.buffer[number + 1 :], self._after
-                return True
-        self.buffer = ""
-        return False
+                self.step = self._after
+                break
+        self.pieces.append(Arguments(self.buffer[:at]))
+        self.buffer = self.buffer[at:]
+        return bool(self.buffer)
 
     def _after(self) -> bool:
         found = self.blanks()

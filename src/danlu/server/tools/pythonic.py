@@ -63,21 +63,21 @@ class Reader(Steps):
     def begin(self) -> bool:
         if not self.blanks():
             return False
-        self._depth, self._quote, self._escaped, self._size = 0, "", False, len(self._raw)
+        self._depth, self._quote, self._escaped, self._size, self._seen = 0, "", False, len(self._raw), 0
         self.step = self._list if self.buffer[0] == "[" else self._text
         return True
 
     def _list(self) -> bool:
         for number, character in enumerate(self.buffer):
-            self._raw += character
+            self._seen += 1
             if self._ends(character):
-                self.buffer = self.buffer[number + 1 :]
+                self.keep(number + 1)
                 return self._whole()
-            if len(self._raw) > _MOST:
-                self.buffer = self.buffer[number + 1 :]
+            if self._seen > _MOST:
+                self.keep(number + 1)
                 self.step = self._text
                 return True
-        self.buffer = ""
+        self.keep(len(self.buffer))
         return False
 
     def _ends(self, character: str) -> bool:

@@ -17,8 +17,18 @@ class Steps:
         self.buffer = ""
         self.pieces: list[Piece] = []
         self.step: Callable[[], bool] = self.begin
-        self._raw = ""
+        self._kept: list[str] = []
+        self._blanks: list[str] = []
+        """Blanks at the end of the text so far: part of it unless a call follows."""
+
+    @property
+    def _raw(self) -> str:
         """Text of a call that may yet turn out to be none."""
+        return "".join(self._kept)
+
+    @_raw.setter
+    def _raw(self, text: str) -> None:
+        self._kept = [text] if text else []
 
     def begin(self) -> bool:
         """The first step."""
@@ -33,15 +43,16 @@ class Steps:
 
     def finish(self) -> list[Piece]:
         """See CallReader: a call whose tool was not known yet is text after all."""
-        raw, self._raw = self._raw, ""
-        self.say(raw + self.buffer)
-        self.buffer = ""
+        self.say("".join([*self._blanks, *self._kept, self.buffer]))
+        self._blanks, self._kept, self.buffer = [], [], ""
         return self._taken()
 
     def _taken(self) -> list[Piece]:
         made: list[Piece] = []
         for piece in self.pieces:
             last = made[-1] if made else None
+            if isinstance(piece, Said | Arguments) and not piece.text:
+                continue
             if isinstance(piece, Said) and isinstance(last, Said):
                 made[-1] = Said(last.text + piece.text)
             elif isinstance(piece, Arguments) and isinstance(last, Arguments):
@@ -59,46 +70,45 @@ class Steps:
     def text_until(self, mark: str, then: Callable[[], bool]) -> bool:
         """A step: text up to a mark, blanks before it left out; the mark stays in `raw` until a call is known."""
         at = self.buffer.find(mark)
-        if at >= 0:
-            shown = self.buffer[:at].rstrip(_BLANK)
-            self.say(shown)
-            self._raw, self.buffer = self.buffer[len(shown) : at + len(mark)], self.buffer[at + len(mark) :]
-            self.step = then
-            return True
-        rest = self.buffer[: len(self.buffer) - overlap(self.buffer, mark)]
-        shown = rest.rstrip(_BLANK)
-        self.say(shown)
-        self.buffer = self.buffer[len(shown) :]
-        return False
+        size = at if at >= 0 else len(self.buffer) - overlap(self.buffer, mark)
+        shown = self.buffer[:size].rstrip(_BLANK)
+        if shown:
+            self.say("".join([*self._blanks, shown]))
+            self._blanks = []
+        if len(shown) < size:
+            self._blanks.append(self.buffer[len(shown) : size])
+        self.buffer = self.buffer[size:]
+        if at < 0:
+            return False
+        self._kept, self._blanks = [*self._blanks, mark], []
+        self.buffer = self.buffer[len(mark) :]
+        self.step = then
+        return True
 
     def blanks(self) -> bool:
         """Move blanks from the buffer into `raw`; whether anything is left to look at."""
         rest = self.buffer.lstrip(_BLANK)
-        self._raw += self.buffer[: len(self.buffer) - len(rest)]
-        self.buffer = rest
+        self.keep(len(self.buffer) - len(rest))
         return bool(rest)
 
     def call(self, reading: JsonCall) -> bool:
         """Feed an object; True once it is over, one way or the other. What was certain is kept, refusals stay in `raw`."""
-        for number, character in enumerate(self.buffer):
-            found = reading.take(character)
-            self.pieces += found
-            self._raw += character
-            if reading.state in ("called", "done", "broken"):
-                self._raw = ""
-            if reading.over:
-                self.buffer = self.buffer[number + 1 :]
-                return True
-        self.buffer = ""
-        return False
+        pieces, size = reading.feed(self.buffer)
+        self.pieces += pieces
+        self.keep(size)
+        if reading.state in ("called", "done", "broken"):
+            self._kept = []
+        return reading.over
 
     def keep(self, size: int) -> None:
         """Move characters into `raw`."""
-        self._raw, self.buffer = self._raw + self.buffer[:size], self.buffer[size:]
+        self._kept.append(self.buffer[:size])
+        self.buffer = self.buffer[size:]
 
     def refuse(self, then: Callable[[], bool], marked: int) -> bool:
         """It was no call: its first `marked` characters are text, the rest is read again by another step."""
-        self.say(self._raw[:marked])
-        self._raw, self.buffer = "", self._raw[marked:] + self.buffer
+        raw, self._kept = self._raw, []
+        self.say(raw[:marked])
+        self.buffer = raw[marked:] + self.buffer
         self.step = then
         return True

@@ -1,7 +1,8 @@
-"""A model whose matrices are read in 8 or 4 bits, beside the original and sharing everything else with it.
+"""A model whose weights are read in 16, 8 or 4 bits, beside the original, which stays as it is.
 
-Leaves out stacks of experts and layers whose sizes torch's kernels cannot take: they stay as they are. The head is in 8 bits in
-either case: it decides between tokens that may be close, and is one matrix of many.
+In 16 bits (bfloat16) all parameters are; in 8 and 4 the matrices alone, and everything else is shared with the original.
+Leaves out stacks of experts and layers whose sizes torch's kernels cannot take: in 8 and 4 bits they stay as they are. The head
+is in 8 bits in either case: it decides between tokens that may be close, and is one matrix of many.
 """
 
 import copy
@@ -16,12 +17,15 @@ from danlu.nn.quant import Quantised, quantise_int4, quantise_int8
 from danlu.nn.small_linear import SmallLinear, unfit
 
 M = TypeVar("M", bound=LanguageModel)
-Form = Literal["int8", "int4"]
+Form = Literal["bf16", "int8", "int4"]
 
 
 def shrunk(model: M, form: Form, group: int = 32, codes: Mapping[str, Quantised] | None = None) -> M:
     """codes: matrices that a folder holds in few bits already, by their names on disk; they are taken as they are."""
     same: dict[int, object] = {id(part): part for part in (*model.parameters(), *model.buffers())}
+    if form == "bf16":
+        halves = {id(part): nn.Parameter(part.detach().bfloat16(), requires_grad=False) for part in model.parameters()}
+        return copy.deepcopy(model, {**same, **halves})
     small = copy.deepcopy(model, same)  # new modules around the same tensors
     known = {model.name_here(name): code for name, code in (codes or {}).items()}
     for name, layer in [*small.named_modules()]:

@@ -172,7 +172,7 @@ def test_few_bits_leave_the_model_as_it_was_and_share_the_rest():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.model.state_dict().items())
     assert small.embedding is model.model.embedding and model.model.small_product is None
     assert not any(isinstance(layer, SmallLinear) for layer in model.model.modules())
-    assert "bf16" in unfit(model, "bf16") and "not 96" in unfit(model, "int4", 96)
+    assert "not 96" in unfit(model, "int4", 96)
     assert "int4 in 14 of 14 matrices" in PackedRunner(model, 4, 4, weights="int4").kernel
 
 
@@ -182,3 +182,16 @@ def test_codes_of_a_folder_are_taken_as_they_are():
     codes = {name: quantise_int8(torch.full((96, 96), 0.25))}
     small = shrunk(model.model, "int8", codes=codes)
     torch.testing.assert_close(small.model.layers[1].self_attn.q_proj.weight(), torch.full((96, 96), 0.25), rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize(
+    "family", [name for name in FIT if not hasattr(opened(name).model, "mixtures")]
+)  # their routers may flip
+def test_sixteen_bits_are_near(family):
+    model, ids = opened(family), texts()
+    runner = PackedRunner(model, 40, 4, weights="bf16")
+    assert all(part.dtype == torch.float32 for part in model.model.parameters()) and "bfloat16" in runner.kernel
+    found, wanted = play(runner, ids, tables(4, 40)), whole(model, ids)
+    size = np.abs(np.concatenate([*wanted.values()])).max()
+    gaps = np.concatenate([(found[row] - wanted[row]).ravel() for row in CUTS])
+    assert 0 < np.sqrt(np.mean(gaps**2)) < 0.03 * size

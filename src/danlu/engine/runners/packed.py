@@ -31,9 +31,7 @@ def unfit(model: Model, weights: str = "fp32", group: int = 32) -> str | None:
     """Why this runner cannot serve a model with its weights in a form; None: it can."""
     if weights == "int4" and group not in GROUPS:
         return f"its 4 bits share scales in groups of {', '.join(map(str, GROUPS))}, not {group}"
-    if weights not in ("fp32", "int8", "int4"):
-        return f"it has no weights in {weights}"
-    if weights != "fp32" and model.model.device.type != "cpu":
+    if weights in ("int8", "int4") and model.model.device.type != "cpu":
         return f"{weights} weights are for processors here, and the model is on {model.model.device}"
     if not isinstance(model.model, CausalLM):
         return f"{model.model.config.name} is no model that writes a text on from left to right"
@@ -61,7 +59,7 @@ class PackedRunner:
     whole_prompts = False
 
     def __init__(self, model: Model, blocks: int, block_tokens: int = BLOCK_TOKENS,
-                 adapters: Mapping[str, Adapter] | None = None, weights: Literal["fp32", "int8", "int4"] = "fp32",
+                 adapters: Mapping[str, Adapter] | None = None, weights: Literal["fp32", "bf16", "int8", "int4"] = "fp32",
                  group: int = 32, codes: Mapping[str, Quantised] | None = None):  # fmt: skip
         if (why := unfit(model, weights, group)) is not None:
             raise ValueError(f"no packed runner: {why}")
@@ -70,7 +68,7 @@ class PackedRunner:
         self.block_tokens, self.blocks = block_tokens, blocks
         layers = (SmallLinear, Linear, Transposed)
         matrices = [isinstance(part, SmallLinear) for part in self._model.modules() if isinstance(part, layers)]
-        form = weights if weights == "fp32" else f"{weights} in {sum(matrices)} of {len(matrices)} matrices"
+        form = weights if weights in ("fp32", "bf16") else f"{weights} in {sum(matrices)} of {len(matrices)} matrices"
         self.kernel = f"torch {torch.__version__} on {self._model.device.type}, {self._model.activation_dtype}, {form}, packed"
         self._state = PagedState(self._model.new_state(1, 1), blocks, block_tokens)
         self._state.planned = self.context

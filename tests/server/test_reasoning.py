@@ -58,6 +58,7 @@ def test_who_opens_the_block():
     qwen = templates.STYLES["qwen3"][0]
     assert (marks_of(qwen), marks_of(CHATML), marks_of(ALWAYS)) == (THINK, None, THINK)
     assert not opens(qwen, THINK, {}) and not opens(qwen, THINK, {"enable_thinking": False}) and opens(ALWAYS, THINK, {})
+    assert opens("{{ bos_token + messages[0].content + eos_token + '<think>' }}", THINK, {})
     assert marks_of("[THINK]") == Marks("[THINK]", "[/THINK]")
 
 

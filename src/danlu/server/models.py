@@ -21,7 +21,8 @@ from danlu.engine.model import Model, load
 from danlu.engine.opening import Serving, open_engine
 from danlu.models.base import MaskedLM, Seq2SeqLM
 from danlu.server.errors import invalid, no_model, overloaded
-from danlu.tokenizer.chat import Template, render
+from danlu.server.runs import nameless
+from danlu.tokenizer.chat import Template, render, roles
 from danlu.tokenizer.tokenizer import Tokenizer
 
 Kind = Literal["causal", "seq2seq", "masked", "embed", "classify", "regress", "tag", "extract"]
@@ -49,6 +50,9 @@ class Served:
     turn_ends: frozenset[int] = frozenset()
     """Tokens by which the chat template closes what the assistant says."""
     fingerprint: str = ""
+    parameters: int | None = None
+    receipt: dict[str, Any] | None = None
+    """What making it smaller has cost, as `danlu compress` wrote it beside the weights."""
     opened: bool = False
 
     @property
@@ -90,6 +94,9 @@ class Served:
     def open(self, serving: Serving, lock: Any) -> None:
         """Read the weights and start the engine."""
         self.model = load(self.path)
+        parameters = getattr(self.model.model, "parameters", None)
+        self.parameters = sum(one.numel() for one in parameters()) if parameters else None
+        self.receipt = read_receipt(self.path)
         if isinstance(self.model, Model):
             kind = self.model.model
             self.kind = "masked" if isinstance(kind, MaskedLM) else "seq2seq" if isinstance(kind, Seq2SeqLM) else "causal"
@@ -197,7 +204,7 @@ def turn_ends(tokenizer: Tokenizer, template: Template) -> frozenset[int]:
     """The special token that a template writes right after what an assistant said. Raises BadInput."""
     said = "answer"
     messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": said}]
-    after = render(template, messages, add_generation_prompt=False).rpartition(said)[2]
+    after = render(template, messages, add_generation_prompt=False, **roles(tokenizer)).rpartition(said)[2]
     names = sorted(tokenizer.special_tokens, key=len, reverse=True)
     return frozenset([tokenizer.special_tokens[name] for name in names if after.startswith(name)][:1])
 
@@ -233,14 +240,27 @@ def _weights_id(path: Path) -> str:
     return f"sampled:{digest.hexdigest()}"
 
 
-def describe(name: str, one: Served, adapter: str | None) -> Mapping[str, Any]:
-    """A model as /v1/models tells it."""
+def read_receipt(folder: Path) -> dict[str, Any] | None:
+    """The receipt in a model's folder, without places of this machine."""
+    place = folder / "receipt.json"
+    if not place.is_file():
+        return None
+    try:
+        tree = json.loads(place.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return nameless(tree) if isinstance(tree, dict) else None
+
+
+def describe(name: str, one: Served, adapter: str | None, whole: bool = False) -> Mapping[str, Any]:
+    """A model as /v1/models tells it; whole: with its receipt, where it has one."""
     opened = one.opened
     return {
         "id": name, "object": "model", "created": one.created, "owned_by": "danlu",
         "danlu": {
             "kind": one.kind if opened else None, "context": one.context if opened else None,
             "chat": one.template is not None, "parent": one.id if adapter else None, "ready": opened,
-            "fingerprint": one.fingerprint or None, "kernel": one.kernel,
+            "fingerprint": one.fingerprint or None, "kernel": one.kernel, "parameters": one.parameters,
+            **({"receipt": one.receipt} if whole else {}),
         },
     }  # fmt: skip

@@ -146,7 +146,7 @@ def shown(tools: Sequence[Tool]) -> list[dict[str, Any]]:
 def _takes_system(template: str) -> bool:
     talk = [{"role": "system", "content": "alpha"}, {"role": "user", "content": "omega"}]
     try:
-        return "alpha" in render(json.loads(template), talk)
+        return "alpha" in render(json.loads(template), talk, bos_token="", eos_token="")
     except BadInput:
         return False
 

@@ -38,7 +38,8 @@ def marks_of(template: Template) -> Marks | None:
 @functools.lru_cache(maxsize=256)
 def _opens(template: str, marks: Marks, variables: str) -> bool:
     try:
-        text = render(json.loads(template), [{"role": "user", "content": "?"}], **json.loads(variables))
+        given = {"bos_token": "", "eos_token": "", **json.loads(variables)}
+        text = render(json.loads(template), [{"role": "user", "content": "?"}], **given)
     except BadInput:
         return False
     return text.rstrip(_BLANK).endswith(marks.open)

@@ -119,7 +119,7 @@ def encode_chat(tokenizer: Tokenizer, template: Template, messages: Sequence[Map
         if not messages or not isinstance(messages[-1].get("content"), str):
             raise BadInput("there is no last message with a text to go on from.")
         said["messages"][-1] = {**said["messages"][-1], "content": messages[-1]["content"] + private.cut}
-    own = {**_roles(tokenizer), "add_generation_prompt": add_generation_prompt and not continue_final}
+    own = {**roles(tokenizer), "add_generation_prompt": add_generation_prompt and not continue_final}
     near, safe = _draw(one, [{**hide(said), **own} for hide in (private.hide_names, private.hide_all)], private.show)
     if continue_final:
         near, safe = (_until(text, private.cut) for text in (near, safe))
@@ -197,7 +197,7 @@ def _no_number(word: str) -> Any:
     raise ValueError(f"{word} is no JSON")
 
 
-def _roles(tokenizer: Tokenizer) -> dict[str, str]:
+def roles(tokenizer: Tokenizer) -> dict[str, str]:
     """The names of special tokens under which templates ask for them."""
     found = {}
     for role in ("bos_token", "eos_token", "pad_token", "unk_token", "mask_token"):

@@ -139,7 +139,9 @@ def test_the_clients_exceptions_are_those_of_the_statuses(live, client):
 def test_models_are_listed_and_found_by_id_even_with_a_slash(client, name):
     listed = client.models.list().data
     found = client.models.retrieve(name)
-    assert found.id == name and found.object == "model" and found in listed and found.owned_by and found.created > 1.7e9
+    assert found.id == name and found.object == "model" and found.owned_by and found.created > 1.7e9
+    assert {**found.danlu, "receipt": None} == {**next(one for one in listed if one.id == name).danlu, "receipt": None}
+    assert found.danlu["parameters"] > 1000 and found.danlu["receipt"] is None
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve(name + "x")
 

@@ -45,6 +45,7 @@ def shown(tmp_path_factory):
     root = tmp_path_factory.mktemp("shown")
     made: Artifact = tiny_model(root / "model")
     (made.path / "README.md").write_text("# A card\n")
+    (made.path / "receipt.json").write_text('{"perplexity_ratio": {"value": 1.01}, "text": ["/secret/place/notes.txt"]}')
     write_run(root / "runs" / "first.run", 50)
     write_run(root / "runs" / "deep" / "second.run", 5, finished=True)
     write_run(root / "outside.run", 5)
@@ -108,6 +109,12 @@ def test_artefacts_are_told_with_card_and_ancestors(shown, live):
     )
     bare = live.get("/v1/danlu/artefacts").json()["data"][0]
     assert bare["model"] == "speaker" and bare["tree"] == [] and bare["kind"] is None
+
+
+def test_a_receipt_is_shown_with_its_model(shown):
+    told = shown.get("/v1/models/m").json()["danlu"]
+    assert told["receipt"] == {"perplexity_ratio": {"value": 1.01}, "text": ["notes.txt"]} and told["parameters"] > 1000
+    assert "receipt" not in shown.get("/v1/models").json()["data"][0]["danlu"]
 
 
 def test_numbers_of_the_page_are_checked(shown):

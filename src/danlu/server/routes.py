@@ -33,7 +33,7 @@ async def retrieve_model(model: str, request: Request) -> Response:
     models = service_of(request).models
     for name, one, adapter in models.names():
         if name == model or (adapter and f"{one.id}:{adapter}" == model):
-            return Json(describe(model, one, adapter))
+            return Json(describe(model, one, adapter, whole=True))
     raise no_model(model, [name for name, _, _ in models.names()])
 
 

@@ -76,7 +76,7 @@ def tables(draw):
     return logits, asks, size
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(tables())
 def test_every_row_is_answered_as_by_the_plain_twin(table):
     logits, asks, known = table

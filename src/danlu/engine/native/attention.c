@@ -29,9 +29,7 @@ INLINE vf values(const char *at, int64_t index, const int format) {
         wide = __builtin_convertvector(*(const narrow *)(at + 2 * index), vi);
         return (vf)(wide << 16);
     }
-    typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
-    wide = __builtin_convertvector(*(const bytes *)(at + index), vi);
-    return __builtin_convertvector(wide, vf);
+    return __builtin_convertvector(from_bytes(at + index), vf);
 }
 
 INLINE int64_t value_bytes(int64_t format) { return format == FP32 ? 4 : format == BF16 ? 2 : 1; }

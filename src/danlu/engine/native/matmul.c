@@ -10,9 +10,6 @@
    Leaves out tiles of AMX, and int8 on ARM beyond what the compiler finds. */
 
 #include "native.h"
-#if defined(__AVX512F__) || defined(__AVX2__)
-#include <immintrin.h>
-#endif
 
 #define PARTS (PANEL / LANES)
 #define CODE_ROWS (LANES == 16 ? 6 : 2)
@@ -40,7 +37,6 @@ int64_t row_bytes(const Matrix *m) {
 
 /* One group in 8 bits: its scale, and the sum of its codes. Whole vectors, then what is left. */
 static float round_group(const float *x, int64_t width, int8_t *codes, int32_t *total) {
-    typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
     vf tops = {};
     vi sums = {};
     float most = 0;
@@ -55,7 +51,7 @@ static float round_group(const float *x, int64_t width, int8_t *codes, int32_t *
     *total = 0;
     for (i = 0; i + LANES <= width; i += LANES) {
         vi code = __builtin_convertvector((load(x + i) * inverse + 12582912.0f) - 12582912.0f, vi); /* to the nearest */
-        *(bytes *)(codes + i) = __builtin_convertvector(code, bytes);
+        to_bytes(codes + i, code);
         sums += code;
     }
     for (int j = 0; j < LANES; j++) *total += sums[j];
@@ -262,11 +258,6 @@ INLINE vf widened(const char *bf16) {
     return (vf)(__builtin_convertvector(*(const narrow *)bf16, vi) << 16);
 }
 
-INLINE vi bytes(const char *at) {
-    typedef uint8_t narrow __attribute__((vector_size(LANES), aligned(1), may_alias));
-    return __builtin_convertvector(*(const narrow *)at, vi);
-}
-
 INLINE void block_codes(const Block *b, const int rows, const int bits) {
     const Matrix *m = b->m;
     const char *at = b->panel;
@@ -285,7 +276,7 @@ INLINE void block_codes(const Block *b, const int rows, const int bits) {
 #pragma GCC unroll 8
             for (int j = 0; j < PARTS; j++) {
                 sums[r][j] = (vi){} - (bits == 8 ? 128 : 8) * codes;
-                if (bits == 4 && m->zeros) sums[r][j] = -codes * bytes(at + 2 * PANEL + j * LANES);
+                if (bits == 4 && m->zeros) sums[r][j] = -codes * from_bytes(at + 2 * PANEL + j * LANES);
             }
         }
         for (int64_t i = 0; i < m->group; i += bits == 8 ? 4 : 8, w += PANEL * 4) {

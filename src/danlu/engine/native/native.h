@@ -7,6 +7,9 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define LANES 16
@@ -34,6 +37,25 @@ INLINE float sum(vf v) {
     float total = 0;
     for (int i = 0; i < LANES; i++) total += v[i];
     return total;
+}
+/* Between vectors of int32 and bytes; the compiler takes detours of its own. */
+INLINE vi from_bytes(const void *at) {
+#if LANES == 16
+    return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128(at));
+#elif LANES == 8
+    return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64(at));
+#else
+    vi wide;
+    for (int i = 0; i < LANES; i++) wide[i] = ((const int8_t *)at)[i];
+    return wide;
+#endif
+}
+INLINE void to_bytes(int8_t *at, vi wide) {
+#if LANES == 16
+    _mm_storeu_si128((__m128i *)at, _mm512_cvtepi32_epi8((__m512i)wide));
+#else
+    for (int i = 0; i < LANES; i++) at[i] = (int8_t)wide[i];
+#endif
 }
 INLINE int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 

@@ -134,7 +134,7 @@ def test_each_family_has_the_runner_that_suits_it(models):
         kind: {family for family, runner in chosen.items() if type(runner) is kind} for kind in (RecurrentRunner, SoloRunner)
     }
     assert kinds[RecurrentRunner] == {"lstm", "mamba", "mamba2", "ngram", "rwkv", "rwkv7"}
-    assert kinds[SoloRunner] == {"bamba", "deepseek_v3", *SEQ2SEQ}
+    assert kinds[SoloRunner] == {"bamba", *SEQ2SEQ}
     gemma = choose_runner(models("gemma2"), Serving(runner="packed", rows=2), {})
     assert isinstance(gemma, packed.PackedRunner)
 

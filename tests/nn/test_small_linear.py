@@ -23,7 +23,7 @@ WAYS = {
 def test_it_equals_the_codes_product(way, rows):
     small = WAYS[way](normal(48, 256))
     layer, x = SmallLinear(small, bias=normal(48, seed=2)), normal(*rows, 256, seed=1)
-    torch.testing.assert_close(layer.weight(), dequantised(small), rtol=0, atol=0)
+    torch.testing.assert_close(layer.weight, dequantised(small), rtol=0, atol=0)
     wanted = F.linear(x, dequantised(small), layer.bias)
     found = layer(x)
     assert found.dtype == x.dtype and found.shape == (*rows, 48)
@@ -40,7 +40,7 @@ def test_a_rows_answer_does_not_depend_on_how_few_others_there_are(way):
 
 def test_many_rows_are_multiplied_in_full_precision():
     layer, x = SmallLinear(quantise_int4(normal(48, 256), 32)), normal(33, 256, seed=1)
-    torch.testing.assert_close(layer(x), F.linear(x, layer.weight()), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(layer(x), F.linear(x, layer.weight), rtol=1e-5, atol=1e-4)
 
 
 def test_sizes_that_the_kernels_cannot_take_are_named():

@@ -15,6 +15,7 @@ from danlu.nn.attention import attend
 from danlu.nn.linear import Linear
 from danlu.nn.mask import Sight
 from danlu.nn.norm import RMSNorm
+from danlu.nn.paged import PagedMemory, PagedSight
 from danlu.nn.project import project
 from danlu.nn.rope import norm_rotate
 from danlu.nn.state import LatentState
@@ -63,7 +64,7 @@ class LatentAttention(nn.Module):
         self.o_proj = Linear(heads * value_width, width, bias)
 
     def forward(
-        self, x: Tensor, norm: RMSNorm, rope: tuple[Tensor, Tensor], sight: Sight, state: LatentState | None = None
+        self, x: Tensor, norm: RMSNorm, rope: tuple[Tensor, Tensor], sight: Sight, state: LatentState | PagedMemory | None = None
     ) -> Tensor:
         first = self.q_proj if hasattr(self, "q_proj") else self.q_a_proj
         q, compressed = project(x, norm, first, self.kv_a_proj_with_mqa)
@@ -87,11 +88,26 @@ class LatentAttention(nn.Module):
         return norm_rotate(x_BTHP, None, 0.0, *rope)
 
     def remember(
-        self, plain_BTHN: Tensor, turned_BTHP: Tensor, latent_BTR: Tensor, key_BTP: Tensor, sight: Sight, state: LatentState
-    ) -> Tensor:
-        """Attention to what a state holds and to the new tokens, (B, T, H, V), by the cheaper of two ways."""
-        held_BSK = state.add(sight.start, torch.cat([latent_BTR, key_BTP], dim=-1))
-        if sight.start and sight.tokens < self.break_even:
+        self, plain_BTHN: Tensor, turned_BTHP: Tensor, latent_BTR: Tensor, key_BTP: Tensor, sight: Sight,
+        state: LatentState | PagedMemory,
+    ) -> Tensor:  # fmt: skip
+        """Attention to what a state holds and to the new tokens, (B, T, H, V)."""
+        new_BTK = torch.cat([latent_BTR, key_BTP], dim=-1)
+        if isinstance(state, LatentState):
+            return self.look(plain_BTHN, turned_BTHP, state.add(sight.start, new_BTK), sight, first=sight.start == 0)
+        assert isinstance(sight, PagedSight)
+        state.write(sight.slots_N, new_BTK[0, :, None])
+        mixed_NHV = plain_BTHN.new_empty(*plain_BTHN.shape[1:3], self.value_width)
+        for group in sight.groups:
+            first = group.table_RB is None
+            held_RSK = group.part(new_BTK[0]) if first else state.read(group)[0][:, 0].to(new_BTK.dtype)
+            plain_RTHN, turned_RTHP = group.part(plain_BTHN[0]), group.part(turned_BTHP[0])
+            mixed_NHV[group.at] = self.look(plain_RTHN, turned_RTHP, held_RSK, group.sight, first=first).flatten(0, 1)
+        return mixed_NHV[None]
+
+    def look(self, plain_BTHN: Tensor, turned_BTHP: Tensor, held_BSK: Tensor, sight: Sight, *, first: bool) -> Tensor:
+        """Attention to what is held, (B, T, H, V), by the cheaper of two ways. first: whether all of it is new."""
+        if not first and sight.tokens < self.break_even:
             return self.attend_absorbed(plain_BTHN, turned_BTHP, held_BSK, sight)
         latent_BSR, key_BSP = held_BSK.split([self.rank, self.turned_width], dim=-1)
         return self.attend_expanded(plain_BTHN, turned_BTHP, self.kv_b_proj(latent_BSR), key_BSP, sight)

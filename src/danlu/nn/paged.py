@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from danlu.nn.attention import attend, attend_across, attend_plain
+from danlu.nn.attention import attend, attend_plain
 from danlu.nn.mask import Sight
 from danlu.nn.state import LayerState, Memory, State, WindowState
 
@@ -64,6 +64,28 @@ class Group:
     causal: bool
     offset: int
     """Place of the first token read; differs between pieces under a window, and is then of no use to a bias."""
+
+    @property
+    def sight(self) -> Sight:
+        """The same for `attend`."""
+        if self.causal or self.seen is None:
+            return Sight(self.tokens, causal=self.causal)
+        return _Table(self.tokens, causal=False, window=self.tokens, seen=self.seen)
+
+    def part(self, x_NHK: Tensor) -> Tensor:
+        """Its tokens of something in the row, (R, T, H, K)."""
+        return x_NHK[self.at].unflatten(0, (self.pieces, self.tokens))
+
+
+@dataclass(frozen=True, eq=False)
+class _Table(Sight):
+    """A view that is a table of its own."""
+
+    seen: Tensor | None = None
+
+    def reach(self, held: int) -> Tensor:
+        assert self.seen is not None
+        return self.seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,32 +185,33 @@ class PagedMemory(Memory):
     """One layer's pool: (blocks, block_tokens, G, K) of keys and of values. Zero where nothing was written: a masked token counts
     for nothing only while it is a number."""
 
-    def __init__(self, blocks: int, block_tokens: int, heads: int, head_width: int, value_width: int, dtype: torch.dtype,
+    def __init__(self, blocks: int, block_tokens: int, heads: int, head_width: int, value_width: int | None, dtype: torch.dtype,
                  device: torch.device | str):  # fmt: skip
-        self.keys = torch.zeros(blocks, block_tokens, heads, head_width, dtype=dtype, device=device)
-        self.values = torch.zeros(blocks, block_tokens, heads, value_width, dtype=dtype, device=device)
+        """value_width: None where keys are all that is kept (nn/latent_attention.py)."""
+        sizes, where = (blocks, block_tokens, heads), {"dtype": dtype, "device": device}
+        self.keys = torch.zeros(*sizes, head_width, **where)
+        self.values = None if value_width is None else torch.zeros(*sizes, value_width, **where)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"keys": self.keys, "values": self.values}
+        return {"keys": self.keys} if self.values is None else {"keys": self.keys, "values": self.values}
 
     def reorder(self, rows: Tensor) -> None:
         """Refused: whose a block is, only its owner knows."""
         raise ValueError("a pool of blocks has no rows: reorder the tables of blocks")
 
-    def write(self, slots_N: Tensor, k_NGK: Tensor, v_NGK: Tensor) -> None:
-        """Put keys and values into their slots."""
-        self.keys.flatten(0, 1).index_copy_(0, slots_N, k_NGK.to(self.keys.dtype))
-        self.values.flatten(0, 1).index_copy_(0, slots_N, v_NGK.to(self.values.dtype))
+    def write(self, slots_N: Tensor, *parts_NGK: Tensor) -> None:
+        """Put keys, and values where there are any, into their slots."""
+        for pool, part_NGK in zip(self.tensors().values(), parts_NGK, strict=True):
+            pool.flatten(0, 1).index_copy_(0, slots_N, part_NGK.to(pool.dtype))
 
-    def read(self, group: Group) -> tuple[Tensor, Tensor]:
+    def read(self, group: Group) -> list[Tensor]:
         """Keys and values that a group reads, (R, G, S, K) each."""
-        assert group.table_RB is not None
-        k, v = (pool[group.table_RB].flatten(1, 2)[:, : group.reach].transpose(1, 2) for pool in (self.keys, self.values))
-        return k, v
+        pools = self.tensors().values()
+        return [pool[group.table_RB].flatten(1, 2)[:, : group.reach].transpose(1, 2) for pool in pools]
 
     def wipe(self, slots: Tensor) -> None:
         """Zeros in these slots: what is no number would spoil others that mask it."""
-        for pool in (self.keys, self.values):
+        for pool in self.tensors().values():
             pool.flatten(0, 1)[slots] = 0
 
 
@@ -203,7 +226,8 @@ class PagedState(State):
         layers = []
         for memory in like.layers:
             assert isinstance(memory, (LayerState, WindowState))
-            (_, heads, _, width), value_width = memory.keys.shape, memory.values.size(3)
+            _, heads, _, width = memory.keys.shape
+            value_width = memory.values.size(3) if "values" in memory.tensors() else None
             layers.append(PagedMemory(blocks, block_tokens, heads, width, value_width, memory.keys.dtype, memory.keys.device))
         super().__init__(layers)
         self.ids = torch.zeros(blocks * block_tokens, dtype=torch.int64, device=layers[0].keys.device)
@@ -243,13 +267,12 @@ def attend_paged(
     memory.write(sight.slots_N, k_NGK, v_NGK)
     mixed_NHK = q_NHK.new_empty(*q_NHK.shape[:2], v_NGK.size(2))
     for group in sight.groups:
-        q_RHTK = q_NHK[group.at].unflatten(0, (group.pieces, group.tokens)).transpose(1, 2)
         if group.table_RB is None:
-            k_RGSK, v_RGSK = (part[group.at].transpose(0, 1)[None] for part in (k_NGK, v_NGK))
+            k_RGSK, v_RGSK = (group.part(part).transpose(1, 2) for part in (k_NGK, v_NGK))
         else:
-            k_RGSK, v_RGSK = memory.read(group)
-        near = None if bias is None else _of_group(bias, group)
-        mixed_RHTK = _attend_group(q_RHTK, k_RGSK, v_RGSK, group, scale, softcap, near)
+            k_RGSK, v_RGSK = (part.to(q_NHK.dtype) for part in memory.read(group))
+        how = {"scale": scale, "softcap": softcap, "bias": None if bias is None else _of_group(bias, group)}
+        mixed_RHTK = attend(group.part(q_NHK).transpose(1, 2), k_RGSK, v_RGSK, group.sight, **how)  # type: ignore[arg-type]
         mixed_NHK[group.at] = mixed_RHTK.transpose(1, 2).flatten(0, 1)
     return mixed_NHK.transpose(0, 1)[None]
 
@@ -257,19 +280,7 @@ def attend_paged(
 def _of_group(bias_HNS: Tensor, group: Group) -> Tensor:
     """The part of a bias that a group needs, (R, H, T, S)."""
     assert group.offset == 0
-    near_HNS = bias_HNS[:, group.at, : group.reach]
-    return near_HNS.unflatten(1, (group.pieces, group.tokens)).transpose(0, 1)
-
-
-def _attend_group(
-    q: Tensor, k: Tensor, v: Tensor, group: Group, scale: float | None, softcap: float | None, bias: Tensor | None
-) -> Tensor:
-    if group.causal:
-        return attend(q, k, v, Sight(group.tokens), scale=scale, softcap=softcap, bias=bias)
-    k, v = k.to(q.dtype), v.to(q.dtype)
-    if softcap is not None:
-        return attend_plain(q, k, v, group.seen, scale=scale, softcap=softcap, bias=bias)
-    return attend_across(q, k, v, group.seen, scale=scale, bias=bias)
+    return group.part(bias_HNS[:, :, : group.reach].transpose(0, 1)).transpose(1, 2)
 
 
 def attend_paged_plain(
@@ -277,6 +288,7 @@ def attend_paged_plain(
     scale: float | None = None, softcap: float | None = None, bias: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """The definition: token by token, slot by slot."""
+    assert memory.values is not None
     for index, slot in enumerate(sight.slots_N.tolist()):
         block, place = divmod(slot, sight.block_tokens)
         memory.keys[block, place], memory.values[block, place] = k_1GNK[0, :, index], v_1GNK[0, :, index]

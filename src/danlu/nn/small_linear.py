@@ -58,7 +58,7 @@ class SmallLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x_MI = x.flatten(0, -2)
-        y_MO = self.packed(x_MI) if len(x_MI) <= _FEW else F.linear(x_MI.float(), self.weight())
+        y_MO = self.packed(x_MI) if len(x_MI) <= _FEW else F.linear(x_MI.float(), self.weight)
         y = y_MO.to(x.dtype).view(*x.shape[:-1], -1)
         if self.bias is not None:
             y = y + self.bias.to(y.dtype)
@@ -71,6 +71,7 @@ class SmallLinear(nn.Module):
             return torch.ops.aten._weight_int8pack_mm(narrow_MI, self.codes, self.scales[:, 0])
         return torch.ops.aten._weight_int4pack_mm_for_cpu(narrow_MI, self.tiles, self.group, self.pairs)
 
+    @property
     def weight(self) -> Tensor:
         """The float32 matrix that the codes mean, what `dequantised` defines, in few visits of it."""
         if self.bits == 8:

@@ -1,4 +1,4 @@
-"""All pieces of a step as one row of tokens, keys and values in shared blocks: for every family that keeps plain keys and values.
+"""All pieces of a step as one row of tokens, keys and values in shared blocks: for every family that keeps nothing else.
 
 In torch, on a processor (there also with matrices in 8 or 4 bits) or a GPU. Matrices meet the tokens of all sequences at once;
 nn/paged.py says how attention tells them apart. Leaves out what a family keeps otherwise: `unfit` says why, and other runners
@@ -21,7 +21,7 @@ from danlu.nn.linear import Linear, Transposed
 from danlu.nn.paged import PagedSight, PagedState, Span
 from danlu.nn.quant import Quantised
 from danlu.nn.small_linear import GROUPS, SmallLinear
-from danlu.nn.state import LayerState, WindowState
+from danlu.nn.state import LatentState, LayerState, WindowState
 
 BLOCK_TOKENS = 16
 """Tokens of a block where nobody said: half a block is the most that a sequence wastes on average."""
@@ -37,8 +37,9 @@ def unfit(model: Model, weights: str = "fp32", group: int = 32) -> str | None:
         return f"{model.model.config.name} is no model that writes a text on from left to right"
     if model.both_ways:
         return "prompts of this model are read both ways, whole"
-    odd = {type(layer).__name__ for layer in model.model.new_state(1, 1).layers if type(layer) not in (LayerState, WindowState)}
-    return f"{model.model.config.name} does not keep plain keys and values alone: {', '.join(sorted(odd))}" if odd else None
+    kinds = {type(layer) for layer in model.model.new_state(1, 1).layers}
+    odd = sorted(kind.__name__ for kind in kinds - {LayerState, WindowState, LatentState})
+    return f"{model.model.config.name} keeps more than something for each token: {', '.join(odd)}" if odd else None
 
 
 def block_bytes(model: Model, block_tokens: int = BLOCK_TOKENS) -> int:

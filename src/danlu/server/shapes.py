@@ -22,10 +22,12 @@ def as_chat(fields: Mapping[str, Any]) -> Chat:
 
 
 def anthropic_body(error: ApiError, request_id: str) -> dict[str, Any]:
-    """The body of an error for Anthropic's clients; the field at fault, which they have no place for, goes before the message."""
+    """The body of an error for Anthropic's clients. They show the message alone, so the field at fault goes before it; `param`
+    and `code` stand there as well, as in every error of this server."""
     told = f"{error.param}: {error.message}" if error.param and error.param not in error.message else error.message
     kind = _TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
-    return {"type": "error", "error": {"type": kind, "message": told}, "request_id": request_id}
+    said = {"type": kind, "message": told, "param": error.param, "code": error.code}
+    return {"type": "error", "error": said, "request_id": request_id}
 
 
 def body_of(path: str, error: ApiError, request_id: str) -> dict[str, Any]:

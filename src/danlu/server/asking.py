@@ -1,7 +1,6 @@
 """From the fields of a request to a job of the engine: settings of sampling, room for the answer, constraint, deadline."""
 
 import re
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ from danlu.engine.constrain.compile import compile as compile_form
 from danlu.engine.constraint import Constraint
 from danlu.engine.job import Job
 from danlu.engine.request import Sampling
+from danlu.server.chance import fresh_seed
 from danlu.server.errors import ApiError, clean, invalid, too_long
 from danlu.server.fields import Drawn
 from danlu.server.models import Served
 from danlu.server.service import Caller, Service
 
-_SEED = 2**63
 _NEXT_TO_NOTHING = 1e-9
 
 
@@ -66,7 +65,7 @@ def sampling_of(request: Drawn, served: Served) -> Sampling:
         top_p=max(request.given("top_p"), _NEXT_TO_NOTHING), min_p=request.given("min_p"), typical_p=request.given("typical_p"),
         repetition_penalty=request.given("repetition_penalty"), frequency_penalty=request.given("frequency_penalty"),
         presence_penalty=request.given("presence_penalty"), logit_bias=biases, min_tokens=request.given("min_tokens"),
-        ignore_eos=request.given("ignore_eos"), seed=secrets.randbelow(_SEED) if request.seed is None else request.seed,
+        ignore_eos=request.given("ignore_eos"), seed=fresh_seed() if request.seed is None else request.seed,
     )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ finally:
     run.close()                                         # cancels what nobody will read
 """
 
-import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from danlu.core.errors import DanluError
 from danlu.engine.answer import Delta as Piece
 from danlu.engine.answer import PromptRead, Scored
 from danlu.server.asking import Asked, check_writes, job_of, room_of, understand
+from danlu.server.chance import fresh_id
 from danlu.server.deltas import Delta, Finished, Plan, Splitter, Text, Usage
 from danlu.server.errors import ApiError, from_exception
 from danlu.server.fields import Chat
@@ -137,7 +137,7 @@ class ChatRun:
 
     def __init__(self, request: Chat, asked: Asked, plan: Plan, generation: Generation):
         self.request, self.asked, self.plan, self.generation = request, asked, plan, generation
-        self.id, self.created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
+        self.id, self.created = fresh_id("chatcmpl-"), int(time.time())
         self.usage = Usage(prompt_tokens=len(generation.job.ids))
         self._splitters: list[Splitter | None] = [
             plan.splitter(choice) if plan.splitter else None for choice in range(generation.job.choices)

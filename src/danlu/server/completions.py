@@ -4,7 +4,6 @@ With P prompts and n answers each, answer i of prompt p has the index p * n + i.
 """
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from danlu.core.errors import BadInput, DanluError
 from danlu.engine.answer import Alternative, Delta, PromptRead, Scored
 from danlu.engine.source import around_ids, source_ids
 from danlu.server.asking import Asked, check_bytes, check_ids, job_of, room_of, tokenised, understand
+from danlu.server.chance import fresh_id
 from danlu.server.chat import applied
 from danlu.server.deltas import Usage
 from danlu.server.errors import ApiError, from_exception, invalid, unsupported
@@ -47,7 +47,7 @@ class CompletionRun:
 
     def __init__(self, request: Completion, asked: Asked, prompts: Sequence[str], generations: Sequence[Generation]):
         self.request, self.asked, self._prompts, self.generations = request, asked, prompts, generations
-        self.id, self.created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
+        self.id, self.created = fresh_id("cmpl-"), int(time.time())
         self.n = request.given("n")
         self.written = [[_Written() for _ in range(one.job.choices)] for one in generations]
         self.prompt_scores: list[tuple[Scored, ...]] = [() for _ in generations]

@@ -1,11 +1,11 @@
 """Chats in the shape of OpenAI's API: whole answers and chunks of streams."""
 
 import json
-import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from danlu.engine.answer import Scored
+from danlu.server.chance import filler
 from danlu.server.chat import ChatRun
 from danlu.server.deltas import Delta, Finished, Reasoning, Text, ToolArguments, ToolBegin, Usage
 from danlu.server.stream import DONE, event
@@ -156,4 +156,4 @@ def _changed(delta: Delta) -> dict[str, Any] | None:
 def _even(chunk: dict[str, Any]) -> dict[str, Any]:
     """A chunk filled up to a multiple of some bytes with a text that means nothing."""
     size = len(json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode()) + len(',"obfuscation":""')
-    return {**chunk, "obfuscation": secrets.token_hex(_EVEN)[: -size % _EVEN]}
+    return {**chunk, "obfuscation": filler(-size % _EVEN)}

@@ -2,13 +2,13 @@
 
 import json
 import re
-import secrets
 import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from danlu.core import log
+from danlu.server.chance import fresh_id
 from danlu.server.errors import ApiError, failed
 from danlu.server.limits import HEADER_BYTES
 from danlu.server.shapes import body_of
@@ -30,7 +30,7 @@ class Frame:
             await send({"type": "websocket.close", "code": 1008})
             return None
         said = dict(scope["headers"]).get(b"x-request-id", b"")
-        known = said if _SANE.fullmatch(said) else f"req_{secrets.token_hex(12)}".encode()
+        known = said if _SANE.fullmatch(said) else fresh_id("req_").encode()
         scope["state"] = {**scope.get("state", {}), "request_id": known.decode()}
         status, started = 0, time.monotonic()
 

@@ -162,7 +162,7 @@ def serving_of(config: Serve) -> Any:
 def listen(host: str, port: int) -> socket.socket:
     """A socket that is bound; uvicorn listens on it. Raises BadSettings where the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host.strip("[]"), port))

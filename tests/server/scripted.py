@@ -8,7 +8,7 @@ from tests.server.running import serving
 
 from danlu.engine.engine import Engine
 from danlu.engine.scheduler import Limits
-from danlu.engine.work import Piece
+from danlu.engine.work import Piece, RowFault
 from danlu.server.models import Models, Served
 from danlu.server.service import Service
 
@@ -22,6 +22,8 @@ class Script:
         self.vocab_size, self._end = vocab_size, end
         self.ids: list[int] = []
         self.prompts: list[list[int]] = []
+        self.breaks_at: int | None = None
+        """The token of an answer at which the runner fails."""
         self._begun: dict[int, int] = {}
         self._read: dict[int, list[int]] = {}
 
@@ -37,6 +39,8 @@ class Script:
             logits = np.full((piece.want, self.vocab_size), -8.0, np.float32)
             for number in range(piece.want):
                 at = piece.start + len(piece.ids) - piece.want + number + 1 - self._begun[piece.row]
+                if at == self.breaks_at:
+                    raise RowFault(piece.row, "broken on purpose")
                 logits[number, self.ids[at] if at < len(self.ids) else self._end] = 8.0
             made.append(logits)
         return made
@@ -60,10 +64,24 @@ class Scripted:
         """What every answer from now on is; names of special tokens are meant."""
         self._script.ids = self.tokenizer.encode(text, allow_special=self.tokenizer.special_tokens)
 
+    @contextmanager
+    def breaking(self, at: int):
+        """Answers fail at this token."""
+        self._script.breaks_at = at
+        try:
+            yield
+        finally:
+            self._script.breaks_at = None
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """The ids of the prompt that was read last."""
+        return self._script.prompts[-1]
+
     @property
     def prompt(self) -> str:
         """The prompt that was read last."""
-        return self.tokenizer.decode(self._script.prompts[-1])
+        return self.tokenizer.decode(self.prompt_ids)
 
 
 @contextmanager

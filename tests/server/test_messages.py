@@ -181,3 +181,18 @@ def test_counting_takes_no_fields_of_writing(server):
     more = httpx2.post(f"{server.url}/v1/messages/count_tokens", json={"model": "m", "messages": HI, "tools": TOOLS}).json()
     less = httpx2.post(f"{server.url}/v1/messages/count_tokens", json={"model": "m", "messages": HI}).json()
     assert more["input_tokens"] > less["input_tokens"] + 100
+
+
+def test_a_failure_in_the_middle_is_told(server, client):
+    server.says("Warm, very warm.")
+    said = ""
+    with server.breaking(at=6):
+        with pytest.raises(anthropic.APIStatusError) as failed:
+            for event in ask(client, stream=True):
+                said += event.delta.text if event.type == "content_block_delta" else ""
+        with pytest.raises(anthropic.InternalServerError):
+            ask(client)
+    assert said == "Warm, "
+    assert failed.value.body["error"]["type"] == "api_error"
+    server.running.settle()
+    assert ask(client).content[0].text == "Warm, very warm."

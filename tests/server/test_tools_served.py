@@ -204,7 +204,7 @@ def test_a_format_with_special_tokens(tmp_path):
         found = ask(client, tools=TOOLS, tool_choice="required").choices[0]
         assert calls_of(found) == [("heat", {"degrees": 5})]
         mark = server.tokenizer.special_tokens["[TOOL_CALLS]"]
-        assert server._script.prompts[-1].count(mark) == 1 and server.prompt.endswith("[TOOL_CALLS] [")
+        assert server.prompt_ids.count(mark) == 1 and server.prompt.endswith("[TOOL_CALLS] [")
         server.says("[TOOL_CALLS] is hidden from those who asked for no tools")
         assert ask(client).choices[0].message.content == " is hidden from those who asked for no tools"
 

@@ -2,7 +2,8 @@
 
 import json
 
-from tests.server.studio.asking import answered, ask
+import pytest
+from tests.server.studio.asking import BOX, answered, ask
 from tests.server.studio_records import artefact_record, engine_record, run_record
 
 
@@ -18,6 +19,15 @@ def test_english_and_chinese(page, fake):
     page.sees("工件", ".nav")
     page.click(".prefs button", "English")
     page.sees("Artefacts", ".nav")
+
+
+def test_the_focus_stays_where_the_reader_is(page):
+    page.click(".prefs button", "中文")
+    page.sees("对话", ".nav")
+    page.until("document.activeElement.innerText === 'English'")
+    page.run("document.querySelector('.nav a[href*=engine]').focus()")
+    page.press("Enter")
+    page.until("document.activeElement.id === 'view' && !!document.querySelector('main.engine')")
 
 
 def test_the_browsers_language_decides_at_first(browser, fake, address):
@@ -104,6 +114,51 @@ def test_everything_is_reached_by_the_keyboard_and_has_a_name(page, fake):
     ]  # fmt: skip
     assert [name for name in seen if name in order] == order
     assert "?" not in seen and page.run(NAMELESS) == []
+
+
+FAINT = """(() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const paint = (colours) => {
+    for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = (rgb) => rgb.map((one) => one / 255).map((one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, one, at) => sum + one * [0.2126, 0.7152, 0.0722][at], 0);
+  const texts = [...document.querySelectorAll('#app *')].filter((one) => one.getClientRects().length
+    && !one.closest(':disabled, .space, .offscreen, .skip')
+    && [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+  return texts.map((one) => {
+    const grounds = [];
+    for (let at = one; at; at = at.parentElement) grounds.unshift(getComputedStyle(at).backgroundColor);
+    const style = getComputedStyle(one);
+    const ink = style.fill !== 'rgb(0, 0, 0)' && one.ownerSVGElement ? style.fill : style.color;
+    const [low, high] = [light(paint(grounds)), light(paint([...grounds, ink]))].sort((one, other) => one - other);
+    return [(high + 0.05) / (low + 0.05), one.className.baseVal ?? one.className, one.textContent.slice(0, 30)];
+  }).filter(([contrast]) => contrast < 4.5);
+})()"""
+"""Texts whose contrast with what is painted behind them is below what WCAG 2.2 (AA, 1.4.3) asks."""
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+def test_every_text_stands_out_from_its_ground(page, fake, look):
+    fake.engine, fake.runs, fake.artefacts = {"models": [engine_record()]}, [run_record()], [artefact_record()]
+    fake.script["q"] = (
+        "A `word`, a [link](https://example.com/).\n\n> quoted\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```\ncode\n```"
+    )
+    page.click(BOX)
+    page.prefers(color_scheme=look)
+    page.until(f"matchMedia('(prefers-color-scheme: {look})').matches && document.activeElement.className === 'composer-text'")
+    ask(page, "q")
+    answered(page)
+    page.click(".tool", "Settings")
+    assert page.run(FAINT) == []
+    page.click(".foot button", "Tokens")
+    page.click(".strip .token")
+    assert page.run(FAINT) == []
+    for view in ("engine", "runs", "artefacts"):
+        page.run(f"location.hash = '#/{view}'")
+        page.until("!!document.querySelector('main .page .card')")
+        assert page.run(FAINT) == []
 
 
 def test_motion_is_left_out_where_it_is_not_wanted(page, fake):

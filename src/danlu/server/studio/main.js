@@ -36,7 +36,7 @@ function frame() {
     h("a", {class: "brand", href: "#/chat"}, h("img", {src: "/studio/mark.svg", alt: "", width: "32", height: "32"}), h("span", {}, h("b", {}, "丹炉"), " Danlu")),
     h("nav", {class: "nav", "aria-label": t("nav.title")}, links),
     h("div", {class: "prefs"},
-      h("button", {type: "button", class: "tool", lang: other === "zh" ? "zh-CN" : "en", title: t("nav.language"), onclick: async () => { await speak(other); await start(); }}, LANGUAGES[other]),
+      h("button", {type: "button", class: "tool", lang: other === "zh" ? "zh-CN" : "en", title: t("nav.language"), onclick: async () => { await speak(other); await start(); document.querySelector(".prefs button").focus(); }}, LANGUAGES[other]),
       h("button", {type: "button", class: "tool", title: t(dark ? "nav.light" : "nav.dark"), "aria-label": t(dark ? "nav.light" : "nav.dark"), onclick: () => { paint(dark ? "light" : "dark"); frameKeepingView(); }},
         icon(dark ? "sun" : "moon"))),
     banner,
@@ -54,9 +54,10 @@ function paint(theme) {
 /** Draw the frame anew around the view that is there. */
 function frameKeepingView() {
   const view = document.getElementById("view");
+  const active = document.activeElement;
   frame();
   document.getElementById("view").replaceWith(view);
-  document.querySelector(".prefs button:last-child").focus();
+  (active.isConnected && view.contains(active) ? active : document.querySelector(".prefs button:last-child")).focus(); // typing goes on
 }
 
 async function start() {
@@ -73,7 +74,7 @@ async function start() {
 }
 
 function navigate(hash) {
-  if (location.hash === hash) start(); else location.hash = hash;
+  if (location.hash !== hash) location.hash = hash;
 }
 
 function announce(text) { live.textContent = text; }
@@ -97,7 +98,10 @@ keyAsker((again) => new Promise((answer) => {
   input.focus();
 }));
 
-window.addEventListener("hashchange", start);
+window.addEventListener("hashchange", async () => {
+  await start();
+  document.getElementById("view").focus({preventScroll: true}); // readers by ear and by keyboard go on in the new view
+});
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (!document.documentElement.dataset.theme) frameKeepingView(); });
 await speak(language);
 await start();

@@ -16,6 +16,7 @@ export function poll(ask, seconds, failed) {
       if (controller.signal.aborted) return;
       misses += 1;
       failed(error);
+      if (error.status === 401) return; // the reader gave no key: not to be asked again every few seconds
     }
     if (!controller.signal.aborted) timer = setTimeout(round, 1000 * seconds * Math.min(1 + misses, 8));
   };

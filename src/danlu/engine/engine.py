@@ -173,7 +173,7 @@ class Engine:
         rows = tuple(
             {"row": one.row, "choice": one.choice, "prompt_tokens": one.prompt, "tokens": one.written, "held": one.held,
              "state": "waiting" if one.row < 0 else "reading" if one.reading else "writing",
-             "age_s": round(now - one.ticket.submitted, 3)}
+             "cached": one.cached, "adapter": one.ticket.job.adapter, "age_s": round(now - one.ticket.submitted, 3)}
             for one in scheduler.everything()[:_MOST_SHOWN]
         )  # fmt: skip
         return Status(

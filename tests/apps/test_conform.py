@@ -157,7 +157,7 @@ FAULTS = {
     "C37": streams(lambda chunks, ones: chunks.remove(ones[-1])),
     "C38a": streams(lambda chunks, ones: chunks.pop()),
     "C38b": streams(lambda chunks, ones: [set_in(delta(one), role="assistant") for one in ones]),
-    "C38c": streams(lambda chunks, ones: chunks.pop(3)),
+    "C38c": streams(lambda chunks, ones: chunks.remove(ones[-1])),
     "C39a": streams(lambda chunks, ones: chunks.pop(3)),
     "C39b": streams(lambda chunks, ones: delta(ones[3]).update(content="\ufffd")),
     "C39c": Faults(request=lambda body: body.pop("stop", None) if body.get("stream") else None),

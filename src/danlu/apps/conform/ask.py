@@ -32,6 +32,17 @@ def message(target: Target, feature: str = "", **changes: Any) -> Any:
     return chat(target, feature, **changes)["choices"][0]
 
 
+def steady(target: Target, feature: str = "", **changes: Any) -> Any:
+    """The same, once the server has given it twice. Raises NeedsMore where two greedy answers differ: what is streamed then
+    cannot be compared with what comes in one piece. (C14a says whether they may.)"""
+    first, again = (message(target, feature, **changes) for _ in range(2))
+    if first["message"] == again["message"]:
+        return again
+    if (third := message(target, feature, **changes))["message"] == again["message"]:
+        return third  # the first read its prompt, the others found it in a cache
+    raise NeedsMore("a server that answers the same twice at temperature 0")
+
+
 def chunks(target: Target, feature: str = "", **changes: Any) -> list[dict[str, Any]]:
     """The chunks of such an answer, streamed."""
     return streamed(target, CHAT, target.chat(**changes), feature)

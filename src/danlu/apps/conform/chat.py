@@ -209,7 +209,7 @@ def length(target: Target) -> None:
 @check("C21b")
 def stop_text(target: Target) -> None:
     """A stop text ends the answer, is not part of it, and says stop."""
-    whole = message(target, max_tokens=24)["message"]["content"]
+    whole = ask.steady(target, max_tokens=24)["message"]["content"]
     stop = stop_inside(whole)
     one = message(target, "stop", max_tokens=24, stop=stop)
     wanted = (whole[: whole.index(stop)], "stop")
@@ -311,6 +311,7 @@ def tool_choice(target: Target) -> None:
 def moderation(target: Target) -> None:
     """Moderation, when asked for, fills the field moderation of the answer."""
     found = ask.chat(target, "moderation", moderation={"model": "omni-moderation-latest"})
+    expect(isinstance(found.get("moderation"), dict), "a field moderation, or a refusal", [*found])
     sides = [found["moderation"][side] for side in ("input", "output")]
     every(f"{side} is neither results nor an error" for side in sides if side.get("type") not in ("moderation_results", "error"))
 

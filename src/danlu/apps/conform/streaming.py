@@ -11,7 +11,7 @@ import re
 import socket
 import time
 
-from danlu.apps.conform.ask import CHAT, chat, chunks, message, openai_client, texts, wrong
+from danlu.apps.conform.ask import CHAT, chat, chunks, message, openai_client, steady, texts, wrong
 from danlu.apps.conform.chat import TOOL, stop_inside
 from danlu.apps.conform.check import NeedsMore, check, every, expect
 from danlu.apps.conform.target import QUESTION, Target
@@ -152,7 +152,7 @@ def same_text(target: Target) -> None:
     """Deltas put together are the answer in one piece, to the character."""
     for content in (QUESTION[0]["content"], _HARD):
         fields = {"messages": [{"role": "user", "content": content}], "max_tokens": 64}
-        whole = message(target, **fields)
+        whole = steady(target, **fields)
         parts = chunks(target, **fields)
         expect(texts(parts) == whole["message"]["content"], repr(whole["message"]["content"]), repr(texts(parts)))
         reason = [one["finish_reason"] for part in parts for one in part["choices"]][-1]
@@ -163,7 +163,7 @@ def same_text(target: Target) -> None:
 def whole_characters(target: Target) -> None:
     """No delta holds half a character."""
     fields = {"messages": [{"role": "user", "content": _HARD}], "max_tokens": 64}
-    whole = message(target, **fields)["message"]["content"]
+    whole = steady(target, **fields)["message"]["content"]
     for part in chunks(target, **fields):
         for one in part["choices"]:
             text = one["delta"].get("content") or ""
@@ -174,7 +174,7 @@ def whole_characters(target: Target) -> None:
 @check("C39c")
 def stop_held_back(target: Target) -> None:
     """A stop text that lies across deltas is held back and never shown."""
-    whole = message(target, max_tokens=32)["message"]["content"]
+    whole = steady(target, max_tokens=32)["message"]["content"]
     stop = stop_inside(whole)
     parts = chunks(target, "stop", max_tokens=32, stop=[stop])
     expect(texts(parts) == whole[: whole.index(stop)], f"{whole[: whole.index(stop)]!r} with stop {stop!r}", repr(texts(parts)))
@@ -185,7 +185,7 @@ def stop_held_back(target: Target) -> None:
 def same_logprobs(target: Target) -> None:
     """Streamed logprobs put together are those of the answer in one piece."""
     fields = {"logprobs": True, "top_logprobs": 2, "max_tokens": 24}
-    whole = message(target, "logprobs", **fields)["logprobs"]["content"]
+    whole = steady(target, "logprobs", **fields)["logprobs"]["content"]
     parts = chunks(target, "logprobs", **fields)
     entries = [entry for part in parts for one in part["choices"] for entry in (one.get("logprobs") or {}).get("content") or ()]
     expect(
@@ -234,7 +234,7 @@ def accumulated(target: Target) -> None:
     """The openai client's own accumulator ends with the answer in one piece."""
     client = openai_client(target)
     body = target.chat(max_tokens=24)
-    whole = message(target, max_tokens=24)
+    whole = steady(target, max_tokens=24)
     with client.chat.completions.stream(**body) as events:
         for _ in events:
             pass
@@ -245,20 +245,22 @@ def accumulated(target: Target) -> None:
 
 @check("C38c")
 def accumulated_together(target: Target) -> None:
-    """So does the asynchronous client, many at a time."""
+    """The openai client's asynchronous side reads many streams at a time, each to its reason."""
     client = openai_client(target, "AsyncOpenAI")
-    body, whole = target.chat(max_tokens=24), message(target, max_tokens=24)["message"]["content"]
+    body = target.chat(max_tokens=24)
+    chat(target)
 
-    async def one() -> str:
+    async def one() -> tuple[str, list[str]]:
         stream = await client.chat.completions.create(**body, stream=True)
-        return "".join([part.choices[0].delta.content or "" async for part in stream if part.choices])
+        choices = [part.choices[0] async for part in stream if part.choices]
+        return "".join(one.delta.content or "" for one in choices), [one.finish_reason for one in choices if one.finish_reason]
 
-    async def together() -> list[str]:
+    async def together() -> list[tuple[str, list[str]]]:
         async with client:
             return await asyncio.gather(*(one() for _ in range(8)))
 
     found = asyncio.run(together())
-    every(f"{text!r} is not {whole!r}" for text in found if text != whole)
+    every(f"{text!r} ended with {reasons}" for text, reasons in found if not text or len(reasons) != 1)
 
 
 def _hang_up(target: Target, stream: bool) -> None:

@@ -234,6 +234,90 @@ def _labelled(record: dict[str, Any]) -> Iterator[Line]:
                        shown(linear[theirs]), first=False)  # fmt: skip
 
 
+@reads("data_memory")
+def _bounded(record: dict[str, Any]) -> Iterator[Line]:
+    text, limit = (size(record["settings"][key] * unit) for key, unit in (("text_bytes", 1), ("limit_megabytes", 1_000_000)))
+    yield Line(f"peak memory of cleaning {text}, limit {limit}", f"清洗 {text} 文本的峰值内存，上限 {limit}", "",
+               size(record["figures"]["peak_MB"] * 1_000_000))  # fmt: skip
+
+
+@reads("serve_decode")
+def _decode(record: dict[str, Any]) -> Iterator[Line]:
+    sides = record["figures"]["sides"]
+    for case, across in record["figures"]["ratios"].items():
+        pair, _, what = case.rpartition(", ")
+        ours, other = pair.split(" / ")
+        form = ours.removeprefix("danlu ")
+        english = {"write": "tokens/s written, one answer at a time", "read": "tokens/s of a prompt of 512 read"}[what]
+        chinese = {"write": "单个回答的写出速度，词元/秒", "read": "读入 512 词元提示的速度，词元/秒"}[what]
+        mine, theirs = (sides[side][f"{what}_tokens_per_s"]["median"] for side in (ours, other))
+        yield Line(f"{english}, 134M, {form}", f"{chinese}，134M，{form}", other, f"{mine:,.0f}", f"{theirs:,.0f}",
+                   ratio(across["median"]), first=other.startswith("llama.cpp") or form == "fp32")  # fmt: skip
+
+
+@reads("serve_load")
+def _load(record: dict[str, Any]) -> Iterator[Line]:
+    sides = record["figures"]["sides"]
+    for case, across in record["figures"]["ratios"].items():
+        pair, _, level = case.rpartition(", ")
+        ours, other = pair.split(" / ")
+        chinese = level.replace(" at a time", " 路并发").replace("shared beginning", "共同的 1k 词元开头")
+        mine, theirs = (sides[side][level]["total_tokens_per_s"]["median"] for side in (ours, other))
+        first = level.startswith(("16", "shared")) and "fp32" in ours
+        yield Line(f"served over HTTP, total tokens/s, {level}, {ours}", f"HTTP 服务总词元/秒，{chinese}，{ours}", other,
+                   f"{mine:,.0f}", f"{theirs:,.0f}", ratio(across["total_tokens_per_s"]), first)  # fmt: skip
+        mine, theirs = (sides[side][level]["ttft_p99_s"]["median"] for side in (ours, other))
+        yield Line(f"seconds to the first text, p99, {level}, {ours}", f"到第一段文字的秒数 p99，{chinese}，{ours}", other,
+                   f"{mine:.2f}", f"{theirs:.2f}", ratio(across["ttft_p99_s"]), first)  # fmt: skip
+
+
+@reads("serve_start")
+def _start(record: dict[str, Any]) -> Iterator[Line]:
+    sides = record["figures"]["sides"]
+    words = (
+        ("first_token_s", "seconds from the command to the first token", "从命令到第一个词元的秒数", "{:.2f}".format),
+        ("resident_bytes_loaded", "resident memory after a request", "答过一个请求后的常驻内存", size),
+    )
+    for side, found in sides.items():
+        for key, english, chinese, shown in words:
+            if not side.startswith("danlu"):
+                yield Line(english, chinese, side, "", shown(found[key]["median"]), first=False)
+            else:
+                yield Line(f"{english}, {side}", f"{chinese}，{side}", "", shown(found[key]["median"]), first=False)
+
+
+@reads("serve_hold")
+def _hold(record: dict[str, Any]) -> Iterator[Line]:
+    found = record["figures"]
+    together = found["together"]["requests"]
+    minutes = record["settings"]["minutes"]
+    yield Line(f"errors and incomplete answers in {minutes:g} minutes of mixed load",
+               f"{minutes:g} 分钟混合负载中的错误与残缺回答", "",
+               f"{together['error'] + together['incomplete']} / {sum(together.values()):,}")  # fmt: skip
+
+
+@reads("native_kernels")
+def _products(record: dict[str, Any]) -> Iterator[Line]:
+    peers = {"fp32": "torch float32", "bf16": "torch bfloat16", "int8": "aten int8pack", "int4": "aten int4pack"}
+    for shape, found in record["figures"].items():
+        for what, rates in found.items():
+            for form, other in peers.items():
+                if f"native {form}" in rates and other in rates:
+                    mine, theirs = rates[f"native {form}"]["median"], rates[other]["median"]
+                    chinese = what.replace(" at ", "，").replace(" row", " 行").replace("行s", "行")
+                    yield Line(f"{what}, {shape}, {form}", f"{chinese}，{shape}，{form}", other, f"{mine:.1f}", f"{theirs:.1f}",
+                               ratio(mine / theirs), first=False)  # fmt: skip
+
+
+@reads("choosing")
+def _choosing(record: dict[str, Any]) -> Iterator[Line]:
+    for settings, sides in record["figures"]["milliseconds a step"].items():
+        if "plain" in sides:
+            mine, theirs = sides["choose"]["median"], sides["plain"]["median"]
+            yield Line(f"milliseconds to choose 16 tokens of 50k: {settings}", f"从五万词元中选出 16 个的毫秒数：{settings}",
+                       "plain samplers", f"{mine:.2f}", f"{theirs:.2f}", ratio(mine / theirs), first=False)  # fmt: skip
+
+
 def records() -> dict[str, dict[str, Any]]:
     """Every result by file name. Fewer than five repeats are a trial, which nobody should quote."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}

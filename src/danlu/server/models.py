@@ -22,7 +22,7 @@ from danlu.engine.opening import Serving, open_engine
 from danlu.models.base import MaskedLM, Seq2SeqLM
 from danlu.server.errors import invalid, no_model, overloaded
 from danlu.server.runs import nameless
-from danlu.tokenizer.chat import Template, render, roles
+from danlu.tokenizer.chat import Template, render, roles, variables_read
 from danlu.tokenizer.tokenizer import Tokenizer
 
 Kind = Literal["causal", "seq2seq", "masked", "embed", "classify", "regress", "tag", "extract"]
@@ -110,6 +110,7 @@ class Served:
             self.template = self.given_template or self.tokenizer.chat_template
             self._try_template()
         self.fingerprint = fingerprint(self)
+        assert self.longest_token  # known before the first request asks
         self.opened = True
 
     def _try_template(self) -> None:
@@ -139,6 +140,7 @@ class Models:
 
     def open(self, serving: Serving) -> None:
         """Open all, in order. Raises what opening raises."""
+        threading.Thread(target=variables_read, args=("{{ messages }}",), daemon=True).start()  # the sandbox begins meanwhile
         for one in self.all:
             one.open(serving, self.lock)
 

@@ -1,5 +1,6 @@
 """Run folders for the studio: what a training run has told so far, read from its work folder and never from outside the root."""
 
+import functools
 import json
 import math
 import time
@@ -33,7 +34,18 @@ def confined(root: Path, name: str) -> Path | None:
 def listed(root: Path) -> list[dict[str, Any]]:
     """Every run below the root, the newest first."""
     places = sorted(_found(root, _DEPTH), key=lambda place: -(place / "events.jsonl").stat().st_mtime)
-    return [summary(root, place, list(read_events(place / "events.jsonl"))) for place in places[:_MOST_RUNS]]
+    return [dict(_summary(root, place, *_stamp(place))) for place in places[:_MOST_RUNS]]
+
+
+def _stamp(place: Path) -> tuple[int, int, int]:
+    """Changes when the run has told something, when it has finished, and every minute, since a silent run counts as stopped."""
+    log, run = (place / "events.jsonl").stat(), place / "run.json"
+    return log.st_mtime_ns, run.stat().st_mtime_ns if run.is_file() else 0, int(time.time() // 60)
+
+
+@functools.lru_cache(maxsize=256)
+def _summary(root: Path, place: Path, *stamp: int) -> dict[str, Any]:
+    return summary(root, place, list(read_events(place / "events.jsonl")))
 
 
 def _found(folder: Path, depth: int) -> Iterator[Path]:

@@ -7,6 +7,7 @@ import {fold, outline} from "./tree.js";
 import {brief, duration, moment, number, percent, t} from "./words.js";
 
 const SECONDS = 2;
+const ROUNDS = 5; // the list, and runs that have ended, are asked for once in so many: the server reads their logs for it
 const POINTS = 1000;
 const MEASURES = ["loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_s"];
 const ACROSS = ["step", "tokens", "seconds"];
@@ -22,15 +23,24 @@ export function mount(root, {problem, rest, navigate}) {
   const detail = h("div", {class: "detail"});
   let name = rest || null;
   let shown = null;
+  let runs = [];
+  let round = 0;
   replace(root, h("div", {class: "page split"}, h("h1", {}, t("nav.runs")), listBox, detail));
   const end = poll(async (signal) => {
-    const {data: runs} = await get("/v1/danlu/runs", signal);
+    const all = round % ROUNDS === 0;
+    if (all) runs = (await get("/v1/danlu/runs", signal)).data;
+    round += 1;
     name ??= runs[0]?.name ?? null;
+    if (name && (all || runs.find((run) => run.name === name)?.state === "running")) {
+      const run = await get(address(name), signal);
+      runs = runs.map((one) => (one.name === name ? run : one));
+      if (shown === null) replace(detail, (shown = runView()).root);
+      shown.update(run);
+    }
+    const focused = listBox.querySelector(":focus")?.getAttribute("href");
     replace(listBox, runs.map((run) => entry(run, run.name === name)));
-    if (!name) { replace(detail, h("p", {class: "muted"}, t("runs.none"))); return; }
-    const run = await get(address(name), signal);
-    if (shown === null) replace(detail, (shown = runView()).root);
-    shown.update(run);
+    if (focused) [...listBox.children].find((one) => one.getAttribute("href") === focused)?.focus();
+    if (!name) replace(detail, h("p", {class: "muted"}, t("runs.none")));
   }, SECONDS, problem);
   return {unmount: end};
 

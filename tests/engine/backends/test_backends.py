@@ -1,5 +1,6 @@
 """Every backend says the same of the same folder: greedy answers word for word, scores within rounding of transformers."""
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -326,3 +327,17 @@ def test_our_server_over_http_says_the_same(folder, local):
             backend.write(["a" * 60], GREEDY)
         with pytest.raises(BackendFailed, match="It refuses a setting or a text"):
             backend.embed(["a"])
+
+
+@pytest.mark.parametrize("name", ["local", "transformers"])
+def test_what_ends_an_answer_can_be_ignored_and_held_off(name, tmp_path):
+    """Here every token ends an answer."""
+    write_tiny(tmp_path / "model", "llama")
+    (tmp_path / "model" / "generation_config.json").write_text(json.dumps({"eos_token_id": [*range(259)]}))
+    backend = build(name, path=tmp_path / "model")
+    short, long = (
+        backend.write(["x"], Sampling(temperature=0, max_tokens=5, ignore_eos=ignored))[0] for ignored in (False, True)
+    )
+    assert (short.tokens, short.reason, short.text) == (1, "stop", "")
+    assert (long.tokens, long.reason) == (5, "length") and long.text
+    backend.close()

@@ -48,7 +48,8 @@ class Local:
         """See Backend.write."""
         model = self._language_model("writes no texts")
         jobs = [self._job(model, prompt, sampling) for prompt in prompts]
-        readers = [Reader(model.tokenizer, sampling.stop, 1, job.ends, job.ids) for job in jobs]
+        silent = frozenset() if sampling.ignore_eos else model.ends  # of an end that does not end, the text counts
+        readers = [Reader(model.tokenizer, sampling.stop, 1, silent, job.ids) for job in jobs]
         texts, answers = [""] * len(jobs), dict[int, Answer]()
         for index, ticket, event in self._asked(model, jobs):
             for made in readers[index].push(event):

@@ -52,6 +52,9 @@ class Transformers:
         self._model: Any = getattr(transformers, kind).from_pretrained(
             config.path, dtype=getattr(torch, config.dtype), **self._safely
         ).eval().to(config.device)  # fmt: skip
+        if not self._embeds:
+            self._said_ends = self._model.generation_config.eos_token_id
+            self._model.generation_config = transformers.GenerationConfig()  # what a folder prefers must not join what is asked
         said = (getattr(settings, name, None) for name in ("max_position_embeddings", "n_positions", "seq_length"))
         self._context = next((int(tokens) for tokens in said if tokens), 1 << 30)
 
@@ -122,16 +125,16 @@ class Transformers:
         ends = self._ends(sampling)
         ended = bool(written) and written[-1] in ends
         text, watch = self._tokenizer.decoder(), StopWatch(sampling.stop)
-        shown = ""
+        shown, hidden = "", frozenset(self._tokenizer.special_tokens.values())
         for used, token in enumerate(written[: len(written) - ended], start=1):
-            shown += watch.push(text.push(token))
+            shown += watch.push("" if token in hidden else text.push(token))
             if watch.found is not None:
                 return Answer(shown, "stop", len(ids), used)
         shown += watch.push(text.flush().rstrip("\ufffd")) + watch.flush()
         return Answer(shown, "stop" if ended or watch.found is not None else "length", len(ids), len(written))
 
     def _ends(self, sampling: Sampling) -> list[int]:
-        said = self._model.generation_config.eos_token_id
+        said = self._said_ends
         listed = [] if sampling.ignore_eos else [self._tokenizer.eos_id, *(said if isinstance(said, list) else [said])]
         return sorted({token for token in listed if token is not None})
 
@@ -140,11 +143,10 @@ class Transformers:
             "temperature": sampling.temperature, "top_k": sampling.top_k or 0, "top_p": sampling.top_p,
             "min_p": sampling.min_p or None, "typical_p": sampling.typical_p,
         }  # fmt: skip
-        own = self._model.generation_config
         return self._library.GenerationConfig(
             max_new_tokens=room, min_new_tokens=sampling.min_tokens or None, do_sample=bool(chance), num_beams=1,
             repetition_penalty=sampling.repetition_penalty, eos_token_id=self._ends(sampling) or None, pad_token_id=0,
-            decoder_start_token_id=self._start() if self._reads_a_source else None, bos_token_id=own.bos_token_id, **chance,
+            decoder_start_token_id=self._start() if self._reads_a_source else None, **chance,
         )  # fmt: skip
 
     def _start(self) -> int:

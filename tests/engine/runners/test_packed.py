@@ -1,9 +1,13 @@
 """The packed runner: every family that it serves gives the logits of its own forward, whatever else is in the step."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.engine.runners.mixed import CAUSAL, CUTS, close, opened, play, tables, texts, whole
 
 from danlu.engine.model import Model
@@ -209,3 +213,34 @@ def test_sixteen_bits_are_near(family):
     size = np.abs(np.concatenate([*wanted.values()])).max()
     gaps = np.concatenate([(found[row] - wanted[row]).ravel() for row in CUTS])
     assert 0 < np.sqrt(np.mean(gaps**2)) < 0.03 * size
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.data())
+def test_any_schedule_gives_each_sequence_its_own_logits(data):
+    """Sequences come, go on in pieces of any size, begin anew in blocks of others, and end in any order."""
+    model, length = _scheduled(), 14
+    runner, wanted = PackedRunner(model, 5 * 4, 4), {}
+    rows = {row: np.random.default_rng(row).integers(0, 31, length) for row in range(5)}
+    held = dict.fromkeys(rows, 0)
+    blocks = {row: np.arange(4 * row, 4 * row + 4, dtype=np.int32)[::-1].copy() for row in rows}
+    for _ in range(data.draw(st.integers(1, 8))):
+        pieces = []
+        for row in data.draw(st.lists(st.sampled_from(sorted(rows)), min_size=1, max_size=5, unique=True)):
+            if held[row] == length or data.draw(st.integers(0, 9)) == 0:  # preempted: another sequence, perhaps in other blocks
+                held[row], rows[row] = 0, (rows[row] + 1) % 31
+                other = data.draw(st.sampled_from(sorted(rows)))
+                if held[other] == 0 and all(piece.row != other for piece in pieces):
+                    blocks[row], blocks[other] = blocks[other], blocks[row]
+            size = data.draw(st.integers(1, length - held[row]))
+            ids = rows[row][held[row] : held[row] + size]
+            pieces.append(Piece(row, ids, held[row], blocks[row], size))
+            wanted[row] = whole(model, {0: rows[row]})[0][held[row] : held[row] + size]
+            held[row] += size
+        for piece, logits in zip(pieces, runner.run(pieces), strict=True):
+            np.testing.assert_allclose(logits, wanted[piece.row], rtol=1e-4, atol=1e-4)
+
+
+@functools.cache
+def _scheduled():
+    return opened("gemma2", sliding_window=3)

@@ -56,10 +56,11 @@ class Running:
 
 
 @contextmanager
-def serving(service: Service, access: Access | None = None, key: str | None = None):
+def serving(service: Service, access: Access | None = None, key: str | None = None, **more):
     """Run a service until the block ends."""
-    config = uvicorn.Config(create_app(service, access), log_level="critical", http=protocol(service.limits), ws="none",
-                            lifespan="on", timeout_graceful_shutdown=2, h11_max_incomplete_event_size=HEADER_BYTES)  # fmt: skip
+    config = uvicorn.Config(create_app(service, access, **more), log_level="critical", ws="none",
+                            http=protocol(service.limits), lifespan="on", timeout_graceful_shutdown=2,
+                            h11_max_incomplete_event_size=HEADER_BYTES)  # fmt: skip
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)

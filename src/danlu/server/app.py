@@ -21,6 +21,7 @@ from danlu.server.frame import Frame
 from danlu.server.limits import Body
 from danlu.server.service import Service
 from danlu.server.strict import Json
+from danlu.server.traces import spans_only
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,11 @@ class Access:
     """Pages of other hosts that may ask from browsers."""
 
 
-def create_app(service: Service, access: Access | None = None, *, page: bool = True) -> Any:
-    """The whole server as an ASGI application. page: serve the studio at /."""
+def create_app(service: Service, access: Access | None = None, *, page: bool = True, tracer: Any = None) -> Any:
+    """The whole server as an ASGI application. page: serve the studio at /; tracer: what traces.py made.
+
+    Without a tracer nothing is told to anybody, whatever the environment says of OpenTelemetry.
+    """
     access = access or Access(Keys())
 
     @asynccontextmanager
@@ -44,7 +48,7 @@ def create_app(service: Service, access: Access | None = None, *, page: bool = T
         service.close()
 
     app = FastAPI(title="Danlu", version=version("danlu") or "0", docs_url=None, redoc_url=None, openapi_url="/openapi.json",
-                  redirect_slashes=False, lifespan=lifespan)  # fmt: skip
+                  redirect_slashes=False, lifespan=lifespan, telemetry=spans_only(tracer))  # fmt: skip
     app.state.service = service
     for part in routers(page):
         app.include_router(part)

@@ -67,6 +67,9 @@ class Serve(Settings):
     """What /v1/moderations asks: a YAML file of rules (words, regular expressions), or the folder of a classifier."""
     runs: Path | None = None
     """Folder whose training runs the studio shows while they go."""
+    traces: str | None = None
+    """Address of an OpenTelemetry collector (http://127.0.0.1:4318) that is told route, status and time of each request, and no
+    text; none by default. Needs the extra otel."""
     studio: bool = True
     """Serve the web page at /."""
     max_tokens: int = Field(4096, ge=1)
@@ -122,6 +125,7 @@ def prepared(config: Serve, keys: Any) -> tuple[Any, Any]:
     from danlu.server.models import parse_models
     from danlu.server.moderations import open_guard
     from danlu.server.service import Service
+    from danlu.server.traces import tracer_to
 
     limits = Limits(
         **{name: getattr(config, name) for name in ("max_tokens", "body_bytes", "connections", "request_s", "arrive_s")}
@@ -131,7 +135,8 @@ def prepared(config: Serve, keys: Any) -> tuple[Any, Any]:
     service = Service(models, limits, config.runs, guard, config.stall_s)
     named = ["127.0.0.1", "localhost", "::1", config.host.strip("[]"), *config.allow_host]
     hosts = named if is_loopback(config.host) or config.allow_host else None
-    app = create_app(service, Access(keys, hosts, config.cors), page=config.studio)
+    tracer = tracer_to(config.traces) if config.traces else None
+    app = create_app(service, Access(keys, hosts, config.cors), page=config.studio, tracer=tracer)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tests.engine.fake_runner import FakeRunner
 from tests.tiny import SPECIAL, tiny_tokenizer, write_tiny
 
-from danlu.engine.answer import AnswerFault, Delta, PromptRead, Reader, answered
+from danlu.core.errors import AnswerFault
+from danlu.engine.answer import Delta, PromptRead, Reader, answered
 from danlu.engine.engine import Engine
 from danlu.engine.events import EndEvent, FaultEvent, PromptEvent, TokenEvent
 from danlu.engine.generate import Writing

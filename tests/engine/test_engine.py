@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.fake_runner import VOCAB, FakeRunner, next_logits, written
 
-from danlu.core.errors import BadInput
+from danlu.core.errors import BadInput, EngineClosed, QueueFull
 from danlu.engine.draw import pick
-from danlu.engine.engine import Engine, EngineClosed, QueueFull
+from danlu.engine.engine import Engine
 from danlu.engine.events import EndEvent, FaultEvent, PromptEvent, TokenEvent
 from danlu.engine.job import Job
 from danlu.engine.request import Sampling

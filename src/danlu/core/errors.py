@@ -133,6 +133,28 @@ class PromptTooLong(DanluError):
     anchor = "prompt-too-long"
 
 
+class QueueFull(DanluError):
+    """More requests wait than the engine takes."""
+
+    anchor = "queue-full"
+
+
+class EngineClosed(DanluError):
+    """The engine has stopped, or is stopping, and takes no more requests."""
+
+    anchor = "engine-closed"
+
+
+class AnswerFault(DanluError):
+    """A request that failed after it was accepted. `kind` is that of the engine's fault (engine/events.py)."""
+
+    anchor = "answer-fault"
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+
+
 class NotFinite(DanluError):
     """Loss or gradient left the numbers and the guard was told to stop."""
 

@@ -10,7 +10,7 @@ import queue
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from danlu.core.errors import DanluError
+from danlu.core.errors import AnswerFault
 from danlu.engine.engine import Engine
 from danlu.engine.events import EndEvent, Event, FaultEvent, PromptEvent, Reason, TokenEvent
 from danlu.engine.job import Job, Ticket
@@ -19,16 +19,6 @@ from danlu.tokenizer.tokenizer import Tokenizer
 
 _BROKEN = "\ufffd"
 """Half a character at the end of an answer that was cut off: it is left out, streamed or not."""
-
-
-class AnswerFault(DanluError):
-    """A request that failed after it was accepted. `kind` is that of the FaultEvent."""
-
-    anchor = "answer-fault"
-
-    def __init__(self, fault: FaultEvent):
-        super().__init__(fault.message)
-        self.kind = fault.kind
 
 
 @dataclass(frozen=True)
@@ -109,7 +99,7 @@ class Reader:
     def push(self, event: Event) -> list[Delta | PromptRead]:
         """Raises AnswerFault for a FaultEvent."""
         if isinstance(event, FaultEvent):
-            raise AnswerFault(event)
+            raise AnswerFault(event.kind, event.message)
         if isinstance(event, PromptEvent):
             scores = event.logprobs
             told = None if scores is None else tuple(

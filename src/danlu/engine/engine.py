@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from danlu.core import log
-from danlu.core.errors import BadInput, DanluError
+from danlu.core.errors import BadInput, EngineClosed, QueueFull
 from danlu.engine.blocks import BlockPool
 from danlu.engine.choose import Ask, Chosen, choose, logprobs
 from danlu.engine.draw import NoToken
@@ -32,18 +32,6 @@ _MOST_SHOWN = 64
 
 _IDLE_S = 0.5
 """How long the thread sleeps when nothing is asked of it, before it looks at deadlines again."""
-
-
-class QueueFull(DanluError):
-    """More requests wait than the engine takes."""
-
-    anchor = "queue-full"
-
-
-class EngineClosed(DanluError):
-    """The engine has stopped, or is stopping, and takes no more requests."""
-
-    anchor = "engine-closed"
 
 
 @dataclass(frozen=True)

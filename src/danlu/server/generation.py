@@ -5,9 +5,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
-from danlu.core.errors import DanluError
-from danlu.engine.answer import AnswerFault, Delta, PromptRead, Reader
-from danlu.engine.engine import QueueFull
+from danlu.core.errors import AnswerFault, DanluError, QueueFull
+from danlu.engine.answer import Delta, PromptRead, Reader
 from danlu.engine.events import Event, FaultEvent, TokenEvent
 from danlu.engine.job import Job
 from danlu.server.errors import ApiError, failed, from_exception, overloaded
@@ -99,7 +98,7 @@ class Generation:
     def _fault(self, event: FaultEvent) -> None:
         self._ended = True
         self._service.metrics.failed.labels(self.served.id, event.kind).inc()
-        raise fault(AnswerFault(event))
+        raise fault(AnswerFault(event.kind, event.message))
 
 
 def fault(error: AnswerFault) -> ApiError:

@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from danlu.core.errors import BadInput
+from danlu.core.errors import AnswerFault, BadInput, QueueFull
 from danlu.core.settings import Named
-from danlu.engine.answer import AnswerFault, Delta, Reader
+from danlu.engine.answer import Delta, Reader
 from danlu.engine.backends import BACKENDS, Answer, Prompt
 from danlu.engine.backends.ids import check_fits, check_pair, pair_ids, prompt_ids
-from danlu.engine.engine import Engine, QueueFull
+from danlu.engine.engine import Engine
 from danlu.engine.events import EndEvent, Event, FaultEvent, PromptEvent
 from danlu.engine.generate import answer_room
 from danlu.engine.heads import HeadedModel
@@ -70,7 +70,7 @@ class Local:
         found: dict[int, list[float]] = {}
         for index, _, event in self._asked(model, jobs):
             if isinstance(event, FaultEvent):
-                raise AnswerFault(event)
+                raise AnswerFault(event.kind, event.message)
             if isinstance(event, PromptEvent):
                 assert event.logprobs is not None
                 found[index] = [float(logprob or 0.0) for logprob, _ in event.logprobs[asked[index][1] :]]

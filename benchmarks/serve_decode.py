@@ -101,7 +101,7 @@ def main():
         settings={**vars(asked), "read": READ, "write": WRITE, "cpu_count": os.cpu_count()},
         figures={"sides": figures, "bandwidth_bytes_per_s": harness.spread(bandwidth), "ratios": ratios(rounds)},
         versions=servers.versions(asked), notes="bf16 beside llama.cpp's f16; int8 (8.125 bits a weight) beside q8_0 (8.5); int4 "
-        "(4.5 bits, output matrix 8.125) beside q4_0 (4.5, output matrix q6_K).",
+        "(4.5 bits, output matrix 8.125) beside q4_0 (4.5, output matrix q6_K). Guessing ahead is off.",
     ))  # fmt: skip
 
 

@@ -98,7 +98,7 @@ def main():
         settings={**vars(asked), "tokens_in": IN, "tokens_out": OUT, "shared_tokens": SHARED},
         figures={"sides": {name: summary(rows) for name, rows in rounds.items()}, "ratios": ratios(rounds)},
         versions=servers.versions(asked), notes="llama.cpp's cache is float16 (its default), ours float32 unless --cache says "
-        "otherwise; transformers takes one request at a time unless it batches continuously.",
+        "otherwise; transformers takes one request at a time unless it batches continuously. Guessing ahead is off.",
     ))  # fmt: skip
 
 

@@ -45,8 +45,10 @@ def main():
     asked = parser.parse_args()
     sides = {}
     for weights in asked.weights:
-        for make in [servers.danlu, *([servers.llama] if asked.llama else [])]:
-            side = make(asked, weights, ROWS, TOKENS)
+        side = servers.danlu(asked, weights, ROWS, TOKENS, guess="auto")  # as it is started, its measuring included
+        sides[side.name] = side
+        if asked.llama:
+            side = servers.llama(asked, weights, ROWS, TOKENS)
             sides[side.name] = side
     if asked.transformers and "fp32" in asked.weights:
         side = servers.transformers(asked)

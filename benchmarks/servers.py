@@ -75,11 +75,12 @@ def threads_of(count):
     return {name: str(count) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")}
 
 
-def danlu(asked, weights, rows=16, tokens=None):
-    """Our server. tokens: room in the cache, the same that llama.cpp is given."""
+def danlu(asked, weights, rows=16, tokens=None, guess="off"):
+    """Our server. tokens: room in the cache, the same that llama.cpp is given. guess: random weights repeat themselves, and
+    guessing ahead would shine on that for no good reason."""
     room = ("--cache_tokens", str(tokens)) if tokens else ()
     return Side(f"danlu {weights}", (sys.executable, "-m", "danlu", "serve", str(asked.model), "--port", "{port}", "--weights",
-                                     weights, "--rows", str(rows), *room),
+                                     weights, "--rows", str(rows), "--guess", guess, *room),
                 asked.model.resolve().name, {"ignore_eos": True}, threads_of(asked.threads))  # fmt: skip
 
 

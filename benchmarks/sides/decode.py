@@ -20,7 +20,7 @@ def danlu(folder, weights, asked):
     from danlu.engine.request import Sampling
 
     model = load(folder, device="cpu")
-    settings = Serving(weights=weights, rows=1, cache_tokens=1024, batch_tokens=512)
+    settings = Serving(weights=weights, rows=1, cache_tokens=1024, batch_tokens=512, guess="off")
     engine = open_engine(model, settings).start()
 
     def answer(ids, room):

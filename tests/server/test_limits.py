@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import threading
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.server.running import made_service, serving
 
+from danlu.server import workers as workers_module
 from danlu.server.errors import ApiError, clean
 from danlu.server.limits import DEPTH, Limits, parse
 from danlu.server.models import Served
@@ -94,26 +96,59 @@ def test_no_bytes_make_reading_fail_otherwise(data):
         assert error.status == 400 and error.code == "invalid_json"
 
 
-def test_work_that_does_not_end_is_given_up_and_its_thread_ends():
-    ended = []
-
-    def endless():
-        try:
-            while True:
-                pass
-        finally:
-            ended.append(True)
+def test_work_that_takes_too_long_is_given_up_and_holds_nobody_else_up():
+    go = threading.Event()
 
     async def main():
-        workers = Workers(threads=1)
-        with pytest.raises(ApiError, match="longer than") as error:
-            await workers.run(0.2, "Counting", endless)
+        workers = Workers(threads=2)
+        with pytest.raises(ApiError, match="Counting took longer") as error:
+            await workers.run(0.1, "Counting", go.wait, 20)
         assert error.value.status == 400
-        assert await workers.run(10, "Adding", lambda: 1 + 1) == 2  # the one thread is free again
+        assert await workers.run(10, "Adding", lambda: 1 + 1) == 2
+        go.set()
         workers.close()
 
     asyncio.run(main())
-    assert ended == [True]
+
+
+def test_seconds_count_from_the_beginning_and_what_has_not_begun_can_be_dropped():
+    done = []
+
+    async def main():
+        workers = Workers(threads=1)
+        first = asyncio.ensure_future(workers.run(5, "Sleeping", time.sleep, 0.4))
+        await asyncio.sleep(0.1)
+        second = asyncio.ensure_future(workers.run(5, "Noting", done.append, "dropped"))
+        third = asyncio.ensure_future(workers.run(0.2, "Noting", done.append, "kept"))
+        await asyncio.sleep(0.05)
+        second.cancel()
+        await first
+        await third
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        workers.close()
+
+    asyncio.run(main())
+    assert done == ["kept"]
+
+
+def test_work_that_finds_no_thread_for_long_is_503(monkeypatch):
+    monkeypatch.setattr(workers_module, "_QUEUE_S", 0.1)
+    go = threading.Event()
+
+    async def main():
+        workers = Workers(threads=1)
+        first = asyncio.ensure_future(workers.run(5, "Waiting", go.wait, 20))
+        await asyncio.sleep(0.05)
+        with pytest.raises(ApiError) as error:
+            await workers.run(5, "Adding", lambda: 1)
+        go.set()
+        await first
+        workers.close()
+        return error.value
+
+    error = asyncio.run(main())
+    assert error.status == 503 and error.headers["retry-after"] == "5"
 
 
 def test_messages_lose_places_and_addresses():

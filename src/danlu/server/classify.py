@@ -52,7 +52,7 @@ async def classified(service: Service, served: Served, texts: list[str]) -> tupl
             raise ApiError(400, f"Text {number} is longer than this model's context of {served.context} tokens can hold.",
                            param="input", code="context_length_exceeded")  # fmt: skip
     try:
-        return await service.workers.run(service.limits.request_s, "Reading the texts", work)
+        return await service.readers.run(service.limits.request_s, "Reading the texts", work)
     except PromptTooLong as error:
         raise ApiError(400, str(error.args[0]).partition(" Shorten")[0] + " Shorten it.", param="input",
                        code="context_length_exceeded") from None  # fmt: skip

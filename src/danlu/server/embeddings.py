@@ -91,7 +91,7 @@ async def embedded(
             raise ApiError(400, f"Text {number} has {len(text.encode())} bytes, more than this model's context of "
                                 f"{served.context} tokens can hold.", param=param, code="context_length_exceeded")  # fmt: skip
     try:
-        return await service.workers.run(service.limits.request_s, "Reading the texts", work)
+        return await service.readers.run(service.limits.request_s, "Reading the texts", work)
     except PromptTooLong as error:
         raise ApiError(400, str(error.args[0]).partition(" Shorten")[0] + " Shorten it.", param=param,
                        code="context_length_exceeded") from None  # fmt: skip

@@ -130,7 +130,7 @@ async def create_moderation(body: Moderations, request: Request) -> Response:
     service.guard.check_name(body.model)
     given = [body.input] if isinstance(body.input, str) else body.input
     texts = [part if isinstance(part, str) else part.text for part in given]
-    results = await service.workers.run(service.limits.request_s, "Judging the texts", service.guard.judge, texts)
+    results = await service.readers.run(service.limits.request_s, "Judging the texts", service.guard.judge, texts)
     return Json({"id": f"modr-{caller_id(request)}", "model": service.guard.name, "results": results})
 
 

@@ -89,7 +89,7 @@ async def moderated(service: Service, run: ChatRun, answers: list[Answer]) -> di
 async def verdict(service: Service, texts: list[str]) -> dict[str, Any]:
     """Results for texts, or why there are none."""
     try:
-        results = await service.workers.run(service.limits.prepare_s, "Judging the text", service.guard.judge, texts)
+        results = await service.readers.run(service.limits.request_s, "Judging the text", service.guard.judge, texts)
     except Exception as error:
         told = from_exception(error)
         return {"type": "error", "code": told.code or "server_error", "message": told.message}

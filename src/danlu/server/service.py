@@ -45,6 +45,8 @@ class Service:
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.engine_rows)
         self.workers = Workers()
+        self.readers = Workers(2, "read")
+        """For embedders, classifiers and guards, which take long; the threads that prepare chats stay free."""
         self.started = time.time()
         self.draining = False
         self.failed: BaseException | None = None
@@ -94,6 +96,7 @@ class Service:
         self.draining = True
         self.models.close()
         self.workers.close()
+        self.readers.close()
 
     def engine_rows(self) -> Iterator[Row]:
         """The engines' counts under the names of metrics.py."""

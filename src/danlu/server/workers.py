@@ -1,66 +1,58 @@
 """Work that is no arithmetic and no waiting (templates, tokenizers, compilation), on threads of its own and within seconds.
 
-What does not end in time is told so, and an exception is sent into its thread, which ends whatever runs as Python code.
+Whoever waits is told in time. The thread itself goes on to the end of its work, which has bounds of its own (the sandbox of
+templates, the deadline of compilation, the bytes of a text): an exception thrown into it could leave a lock held for ever.
 """
 
 import asyncio
-import ctypes
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from danlu.server.errors import ApiError
+from danlu.server.errors import ApiError, overloaded
 
 R = TypeVar("R")
-
-
-class TooSlow(BaseException):
-    """Arrives in the middle of work whose time is over; no `except Exception` holds it up."""
+_QUEUE_S = 30.0
+"""How long work may wait for a thread."""
 
 
 class Workers:
     """A few threads."""
 
-    def __init__(self, threads: int = 4):
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="danlu-work")
+    def __init__(self, threads: int = 4, name: str = "work"):
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"danlu-{name}")
 
     async def run(self, seconds: float, what: str, work: Callable[..., R], *parts: Any) -> R:
-        """The result of work(*parts). Raises ApiError (400) where it takes longer, naming `what` was too slow."""
-        task = _Task(work, parts)
+        """The result of work(*parts). Seconds count from its beginning. Raises ApiError: 400 where it takes longer, naming `what`
+        was too slow; 503 where no thread is free for long. Work whose client leaves before it has begun is dropped."""
+        loop = asyncio.get_running_loop()
+        begun = asyncio.Event()
+
+        def task() -> R:
+            loop.call_soon_threadsafe(begun.set)
+            return work(*parts)
+
+        future = loop.run_in_executor(self._pool, task)
         try:
+            async with asyncio.timeout(_QUEUE_S):
+                await begun.wait()
             async with asyncio.timeout(seconds):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, task)
+                return await asyncio.shield(future)
         except TimeoutError:
-            task.stop()
+            if not begun.is_set():
+                raise overloaded("Too much is being prepared for other requests.", 5) from None
             raise ApiError(400, f"{what} took longer than {seconds:g} seconds and was given up.", code="too_slow") from None
+        finally:
+            if not future.done():
+                future.cancel()  # what has not begun does not begin
+                future.add_done_callback(_unheard)
 
     def close(self) -> None:
         """Wait for nobody."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _Task:
-    def __init__(self, work: Callable[..., Any], parts: tuple[Any, ...]):
-        self._work, self._parts = work, parts
-        self._lock, self._thread, self._stopped = threading.Lock(), None, False  # type: ignore[var-annotated]
-
-    def __call__(self) -> Any:
-        with self._lock:
-            if self._stopped:
-                return None
-            self._thread = threading.get_ident()
-        try:
-            return self._work(*self._parts)
-        except TooSlow:
-            return None
-        finally:
-            with self._lock:  # from here no exception can come any more
-                self._thread = None
-
-    def stop(self) -> None:
-        with self._lock:
-            self._stopped = True
-            if self._thread is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(TooSlow))
+def _unheard(future: "asyncio.Future[Any]") -> None:
+    """A failure after everybody has left is nobody's."""
+    if not future.cancelled():
+        future.exception()

@@ -198,6 +198,7 @@ FAULTS = {
     "C84": Faults(request=lambda body: body.pop("previous_response_id", None)),
 }  # fmt: skip
 FAULTS |= {one.id: LENIENT for one in CHECKS if one.id.startswith("C10") and one.id not in FAULTS}
+IGNORED = {"C50", "C51a", "C52", "C53", "C55b", "C56"}
 NO_FAULT = {"C07b", "C09g", "C09h", "C42"}
 
 
@@ -213,6 +214,13 @@ def test_a_planted_fault_fails_its_check(id):
             target.stream("/v1/chat/completions", target.chat(stream=True))
         found = judge(one, target)
     assert found.outcome == "fail", found
+
+
+@pytest.mark.parametrize("id", sorted(IGNORED))
+def test_a_server_that_ignores_response_format_fails_even_if_the_limit_cuts_every_answer(id):
+    with serving(drop("response_format")) as url:
+        (one,) = suite.chosen([id])
+        assert judge(one, Target(url, KEY, model="maker/fake", timeout_s=5)).outcome == "fail"
 
 
 def test_checks_without_a_fault_here_pass_against_the_good_server(verdicts):

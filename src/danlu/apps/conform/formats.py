@@ -39,7 +39,7 @@ KEYWORDS: dict[str, dict[str, Any]] = {
 def json_object(target: Target) -> None:
     """With json_object answers are JSON objects, unless cut by length."""
     one = message(target, "json_object", response_format={"type": "json_object"}, max_tokens=64)
-    if one["finish_reason"] != "length":
+    if not cut(one):
         expect(isinstance(json.loads(one["message"]["content"]), dict), "a JSON object", one["message"]["content"])
 
 
@@ -77,7 +77,7 @@ def unsupported_keyword(target: Target) -> None:
             expect("not" in str(reply.error().get("message")), "an error that names `not`", reply)
             return
         one = reply.json()["choices"][0]
-        if one["finish_reason"] != "length":
+        if not cut(one):
             expect(json.loads(one["message"]["content"]) == {"it": "b"}, "`not` kept to, or refused", one["message"]["content"])
 
 
@@ -144,7 +144,7 @@ def schema_with_tools(target: Target) -> None:
     one = message(
         target, "tools with json_schema", tools=[TOOL], tool_choice="none", response_format=_format(_OPEN), max_tokens=120
     )
-    if one["finish_reason"] != "length":
+    if not cut(one):
         wrong = problem(json.loads(one["message"]["content"]), _OPEN)
         expect(wrong is None, "an answer that fits the schema", wrong)
 
@@ -186,12 +186,23 @@ def fault(target: Target, schema: dict[str, Any]) -> str | None:
     if reply.status != 200:
         return f"answers {shorten(str(reply))}"
     one = reply.json()["choices"][0]
-    if one["finish_reason"] == "length":
-        return None
     try:
+        if cut(one):
+            return None
         return problem(json.loads(one["message"]["content"]), schema)
+    except Failed as failed:
+        return str(failed)
     except ValueError:
         return f"{one['message']['content']!r} with finish_reason {one['finish_reason']} is no JSON"
+
+
+def cut(one: dict[str, Any]) -> bool:
+    """Whether the limit cut an answer. Raises Failed for one that had not even begun as an object: then nothing held it."""
+    if one["finish_reason"] != "length":
+        return False
+    content = (one["message"]["content"] or "").lstrip()
+    expect(content[:1] in ("", "{"), "the beginning of a JSON object", repr(content))
+    return True
 
 
 def random_schema(dice: random.Random, depth: int = 3) -> dict[str, Any]:

@@ -260,7 +260,7 @@ def test_the_openapi_document_and_the_server_agree(target):
     for found in schema.get_all_operations():
         operation = found.ok()
 
-        @quick(12)
+        @quick(6)
         @given(operation.as_strategy())
         def fuzz(case):
             case.headers = {**(case.headers or {}), **headers} if "Authorization" not in (case.headers or {}) else case.headers

@@ -21,6 +21,8 @@ INLINE char *cell(const Model *model, const Memory *memory, int64_t block, int64
     return memory->data + ((block * model->layers + layer) * model->groups + group) * cell_bytes(model->head, memory->format);
 }
 
+INLINE int64_t value_bytes(int64_t format) { return format == FP32 ? 4 : format == BF16 ? 2 : 1; }
+
 INLINE vf values(const char *at, int64_t index, const int format) {
     if (format == FP32) return load((const float *)at + index);
     vi wide;
@@ -31,8 +33,6 @@ INLINE vf values(const char *at, int64_t index, const int format) {
     }
     return __builtin_convertvector(from_bytes(at + index), vf);
 }
-
-INLINE int64_t value_bytes(int64_t format) { return format == FP32 ? 4 : format == BF16 ? 2 : 1; }
 
 /* Write one token's key and value (K) into its slot of a cell. */
 static void keep(const Model *model, int64_t format, char *at, int64_t slot, const float *key, const float *value) {
@@ -74,12 +74,14 @@ INLINE void mix(const Model *model, const Memory *memory, const int32_t *blocks,
     for (int i = 0; i < LANES; i++) lane[i] = i;
     for (int64_t b = first; b <= last; b++) {
         const char *keys = cell(model, memory, blocks[b], layer, group);
+        const char *ahead = cell(model, memory, blocks[b < last ? b + 1 : b], layer, group); /* cells lie far apart */
         for (int64_t j = 0; j < BLOCK; j += LANES) {
             vf score[QUERIES];
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) score[r] = (vf){};
             for (int64_t i = 0; i < width; i++) {
                 vf key = values(keys, i * BLOCK + j, format);
+                if (rows == 1) __builtin_prefetch(ahead + i * BLOCK * value_bytes(format));
 #pragma GCC unroll 8
                 for (int r = 0; r < rows; r++) score[r] += q[r].query[i] * key;
             }
@@ -117,9 +119,14 @@ INLINE void mix(const Model *model, const Memory *memory, const int32_t *blocks,
         for (int r = 0; r < rows; r++) mixed[r][0] = mixed[r][1] = (vf){};
         for (int64_t b = first; b <= last; b++) {
             const char *rest = cell(model, memory, blocks[b], layer, group) + half;
+            const char *ahead = cell(model, memory, blocks[b < last ? b + 1 : b], layer, group) + half;
             const int64_t tokens = ends - b * BLOCK + 1 < BLOCK ? ends - b * BLOCK + 1 : BLOCK; /* behind: not written yet */
             const float *share = scores + (b - first) * BLOCK;
             for (int64_t t = 0; t < tokens; t++) {
+                if (rows == 1) {
+                    __builtin_prefetch(ahead + (t * wide + i) * value_bytes(format));
+                    __builtin_prefetch(ahead + (t * wide + next) * value_bytes(format));
+                }
                 vf left = values(rest, t * wide + i, format), right = values(rest, t * wide + next, format);
 #pragma GCC unroll 8
                 for (int r = 0; r < rows; r++) {

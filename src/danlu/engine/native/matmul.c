@@ -343,8 +343,8 @@ KERNEL(rows_int4, CALL_INT4)
 void multiply(Team *team, const Matrix *m, const char *rows, int64_t n, float *y, int64_t ld, int add) {
     const int64_t panels = up(m->outputs, PANEL) / PANEL, bytes = panel_bytes(m), stride = row_bytes(m);
     const int64_t most = m->format <= BF16 ? ROWS : CODE_ROWS, blocks = up(n, most) / most;
-    int64_t share = panels / (8 * team->threads);
-    SHARED(team, panels, share > 1 ? share : 1) {
+    const int64_t share = n < 64 && panels > 32 * team->threads ? 4 : 1; /* a thread that is late holds up little */
+    SHARED(team, panels, share) {
         int64_t left = m->outputs - item * PANEL, o = item * PANEL;
         Block b = {m, (const char *)m->data + item * bytes, 0, stride, 0, ld, left < PANEL ? left : PANEL, m->bias ? m->bias + o : 0, add};
         for (int64_t k = 0; k < blocks; k++) { /* blocks of almost equal size */

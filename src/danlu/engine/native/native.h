@@ -1,5 +1,5 @@
 /* What the native step's files share: vectors, the team of threads, and how a model, its memory and a step are described.
-   Python fills these structs in bind.py, field by field in the same order. N rows (tokens) of a step, O outputs, I inputs. */
+   matrix.py and layout.py fill these structs, field by field in the same order. N rows (tokens) of a step, O outputs, I inputs. */
 
 #ifndef DANLU_NATIVE
 #define DANLU_NATIVE

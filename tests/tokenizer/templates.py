@@ -154,3 +154,13 @@ def _with_words(made: Tokenizer, words: tuple[str, ...]) -> Tokenizer:
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
     tree["added_tokens"] += [{"id": made.vocab_size + at, "content": word, **flags} for at, word in enumerate(words)]
     return Tokenizer(json.dumps(tree), made.config)
+
+
+def flagged() -> Tokenizer:
+    """Added tokens of every kind: that swallow blanks before or after, that stand alone, that begin alike, that are words."""
+    made = Bytes(Bytes.Config()).train(special_tokens=("<s>", "<s>x", "<left>", "<right>", "alone", "<both>"))
+    tree = json.loads(made.definition)
+    flags = {"<left>": {"lstrip": True}, "<right>": {"rstrip": True}, "alone": {"single_word": True},
+             "<both>": {"lstrip": True, "rstrip": True}}  # fmt: skip
+    tree["added_tokens"] = [{**token, **flags.get(token["content"], {})} for token in tree["added_tokens"]]
+    return _with_words(Tokenizer(json.dumps(tree), made.config), ("<s>word", "<w>"))

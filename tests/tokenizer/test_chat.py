@@ -2,6 +2,7 @@
 
 import json
 import string
+import time
 from contextlib import suppress
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tests.tokenizer import templates
 
 from danlu.core.errors import BadInput
-from danlu.tokenizer.chat import CHATML, encode_chat, knows_tools, render, switches
+from danlu.tokenizer.chat import CHATML, _added, encode_chat, knows_tools, render, switches
 from danlu.tokenizer.tokenizer import Tokenizer
 from danlu.tokenizer.trainers.bytes import Bytes
 
@@ -237,3 +238,26 @@ def test_no_text_is_a_template_that_does_harm(text):
 def test_special_tokens_of_a_vocabulary_without_any():
     tokenizer = Tokenizer(Bytes(Bytes.Config()).train(special_tokens=()).definition)
     assert tokenizer.decode(encode_chat(tokenizer, "{{ messages[0].content }}", TALK[:1])) == "Be brief."
+
+
+def test_added_tokens_are_found_as_the_tokenizer_finds_them():
+    tokenizer = templates.flagged()
+    special = tokenizer.special_tokens
+    pattern = tokenizer._search(frozenset(special))
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.lists(st.sampled_from([*tokenizer.vocab.keys() - set(map(chr, range(1 << 16))), " ", "\n", "a", "<", "<s", "火"])))
+    def agree(parts):
+        text = "".join(parts)
+        wanted = [(found[found.lastindex], found.start(), found.end()) for found in pattern.finditer(text)]
+        assert _added(tokenizer).special(text) == [hit for hit in wanted if hit[0] in special]
+
+    agree()
+
+
+def test_thousands_of_special_tokens_cost_little():
+    tokenizer = Bytes(Bytes.Config()).train(special_tokens=("<bos>", *(f"<unused{number}>" for number in range(6_000))))
+    talk = [{"role": "user", "content": "a < b, and so on. " * 10}] * 100
+    began = time.process_time()
+    ids = encode_chat(tokenizer, "{{ bos_token }}{% for message in messages %}{{ message.content }}{% endfor %}", talk)
+    assert len(ids) == 1 + 100 * 180 and time.process_time() - began < 5

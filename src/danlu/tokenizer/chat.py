@@ -272,8 +272,10 @@ class _Private:
         return found
 
     def _without(self, names: Sequence[str]) -> Callable[[str], str]:
+        first = {name[0] for name in names}
+
         def hide(text: str) -> str:
-            for name in names:
+            for name in () if first.isdisjoint(text) else names:
                 if name in text:
                     text = text.replace(name, name.translate(self._there))
             return text
@@ -286,22 +288,16 @@ class _Private:
 
     def specials(self, text: str) -> list[str]:
         """Special tokens of a rendered text, in order."""
-        return [name for name, _, _ in self._found(text)]
-
-    def _found(self, text: str) -> list[tuple[str, int, int]]:
-        if not self._special:
-            return []
-        matches = self._tokenizer.search(frozenset(self._special)).finditer(text)
-        hits = [(match[match.lastindex or 0], match.start(), match.end()) for match in matches]
-        return [hit for hit in hits if hit[0] in self._tokenizer.special_tokens]
+        return [name for name, _, _ in _added(self._tokenizer).special(text)]
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered text."""
-        if self.show(text) == text:  # nothing is hidden in it
-            return _whole(self._tokenizer, text)
+        if self.show(text) == text and _is_whole(self._tokenizer):  # nothing is hidden in it
+            found: list[int] = _reference(self._tokenizer.definition).encode(text, add_special_tokens=False).ids
+            return found
         ids: list[int] = []
         done = 0
-        for name, start, end in [*self._found(text), ("", len(text), len(text))]:
+        for name, start, end in [*_added(self._tokenizer).special(text), ("", len(text), len(text))]:
             for part in self._apart(text[done:start]):
                 ids += self._tokenizer.encode(part)
             ids += [self._tokenizer.special_tokens[name]] if name else []
@@ -330,14 +326,51 @@ def _control(tokenizer: Tokenizer) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(special), tuple(framing)
 
 
-def _whole(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of a text whose special tokens all are meant."""
+class _Added:
+    """Finds a tokenizer's added tokens in a text, the longest at each place. There may be thousands; most begin alike."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokens = {token["content"]: token for token in tokenizer.parts["added_tokens"] if token["content"]}
+        self._sizes = sorted({len(name) for name in self._tokens}, reverse=True)
+        first = "".join(sorted({name[0] for name in self._tokens}))
+        self._first = re.compile(f"[{re.escape(first)}]") if first else None
+
+    def special(self, text: str) -> list[tuple[str, int, int]]:
+        """Special tokens with their places, the blanks that they swallow included."""
+        found: list[tuple[str, int, int]] = []
+        done = 0
+        while self._first and (match := self._first.search(text, done)):
+            at = match.start()
+            name = next((text[at : at + size] for size in self._sizes if self._stands(text, at, size)), "")
+            if not name:
+                done = at + 1
+                continue
+            token, end = self._tokens[name], at + len(name)
+            if token["special"]:
+                before = found[-1][2] if found else 0
+                start = before + len(text[before:at].rstrip()) if token["lstrip"] else at
+                end = len(text) - len(text[end:].lstrip()) if token["rstrip"] else end
+                found.append((name, start, end))
+            done = end
+        return found
+
+    def _stands(self, text: str, at: int, size: int) -> bool:
+        """Whether an added token of this size stands here."""
+        token = self._tokens.get(text[at : at + size])
+        if token is None or not token["single_word"]:
+            return token is not None
+        around = (text[at - 1 : at] if at else "") + text[at + size : at + size + 1]
+        return not any(re.match(r"\w", letter) for letter in around)
+
+
+_added = functools.lru_cache(maxsize=16)(_Added)
+
+
+def _is_whole(tokenizer: Tokenizer) -> bool:
+    """Whether `tokenizers` must see a text as a whole, and may: it finds special tokens by their names alone."""
     special = [token for token in tokenizer.parts["added_tokens"] if token["special"]]
-    loose = tokenizer.parts.get("normalizer") and any(token["normalized"] for token in special)  # other spellings would be found
-    if tokenizer.engine.name != Reference.name or loose:
-        return tokenizer.encode(text, allow_special=tokenizer.special_tokens)
-    found: list[int] = _reference(tokenizer.definition).encode(text, add_special_tokens=False).ids
-    return found
+    normalised = any(token.get("normalized") for token in special)  # other spellings of their names would be found
+    return tokenizer.engine.name == Reference.name and not (tokenizer.parts.get("normalizer") and normalised)
 
 
 @functools.lru_cache(maxsize=4)

@@ -193,7 +193,7 @@ class Tokenizer:
             return self._ordinary(text)
         parts: list[Any] = []
         done = 0
-        for match in self.search(frozenset(allow_special)).finditer(text):
+        for match in self._search(frozenset(allow_special)).finditer(text):
             if match.start() > done:
                 parts.append(self._ordinary(text[done : match.start()]))
             parts.append(np.array([self.vocab[match[match.lastindex or 0]]], np.uint32))
@@ -230,7 +230,7 @@ class Tokenizer:
         return frozenset(token["content"] for token in self.parts["added_tokens"] if not token["special"])
 
     @functools.lru_cache(maxsize=64)  # noqa: B019  # a tokenizer lives as long as its process
-    def search(self, allowed: frozenset[str]) -> re.Pattern[str]:
+    def _search(self, allowed: frozenset[str]) -> re.Pattern[str]:
         """Finds allowed special tokens and ordinary added words, the longest at each place, with the blanks they swallow."""
         for name in allowed:
             if name not in self.special_tokens:

@@ -124,6 +124,14 @@ def test_an_equal_beginning_is_read_once():
     assert first.ids() == second.ids() == other.ids()
 
 
+def test_a_request_that_waits_for_blocks_is_counted_once():
+    runner = FakeRunner(blocks=10)
+    with engine_of(runner, rows=4) as engine:
+        jobs = [Job((n, *range(11)), GREEDY, 8) for n in range(4)]  # two fit at a time
+        asked(engine, *jobs)
+        assert settled(engine).queried_tokens == 4 * 12
+
+
 def test_several_choices_share_the_prompt_and_have_chances_of_their_own():
     runner = FakeRunner()
     sampling = Sampling(temperature=2.0, seed=3)

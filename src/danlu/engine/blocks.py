@@ -61,9 +61,12 @@ class BlockPool:
             names.append(name)
         for block in found:
             self._hold(block)
-        self.queried_tokens += len(ids)
-        self.found_tokens += len(found) * self.block_tokens
         return found, names
+
+    def count(self, queried: int, found: int) -> None:
+        """A sequence has begun: so many tokens were looked for, and so many of them found."""
+        self.queried_tokens += queried
+        self.found_tokens += found
 
     def take(self, count: int) -> list[int] | None:
         """So many blocks to write into; None, and nothing is taken, where there are not enough."""

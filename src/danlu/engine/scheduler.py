@@ -91,6 +91,9 @@ class Scheduler:
                 if self.running and self.pool.needed(sequence.length + 1) - len(sequence.blocks) > self.pool.free:
                     sequence.drop(self.pool)
                     return
+                if not sequence.counted:
+                    sequence.counted = True
+                    self.pool.count(sequence.prompt, sequence.held)
             self._waiting[owner].popleft()
             self._waiting.move_to_end(owner)
             if not self._waiting[owner]:

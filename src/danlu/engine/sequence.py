@@ -31,6 +31,8 @@ class Sequence:
     """Of the sealed ones among the blocks, in order."""
     cached: int = 0
     """Prompt tokens found in blocks of earlier requests."""
+    counted: bool = False
+    """Whether what was found of its prompt has been counted: once, however often it waits or is preempted."""
     told: bool = False
     """Whether the prompt has been reported as read."""
     scores: list[tuple[float | None, tuple[tuple[int, float], ...]]] = field(default_factory=list)

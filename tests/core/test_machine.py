@@ -45,3 +45,12 @@ def test_a_quota_of_the_container_bounds_cores_and_memory(monkeypatch):
     assert machine.cores() == 2 and machine.memory_bytes() == 1_000_000
     answers |= {"/sys/fs/cgroup/cpu.max": "max 100000\n", "/sys/fs/cgroup/memory.max": "max\n"}
     assert machine.cores() == 7 and machine.memory_bytes() > 1_000_000
+
+
+def test_memory_that_was_freed_goes_back_or_nothing_happens():
+    """The C library may have no such call; then nothing is wrong either."""
+    from danlu.core.machine import give_memory_back
+
+    kept = [bytearray(4096) for _ in range(2000)]
+    del kept
+    assert give_memory_back() is None

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from danlu.core import log
 from danlu.core.errors import BadSettings
+from danlu.core.machine import give_memory_back
 from danlu.core.settings import Settings
 from danlu.engine.adapters import read_adapter
 from danlu.engine.engine import Engine
@@ -60,6 +61,8 @@ def open_engine(model: Model, settings: Serving, adapters: Mapping[str, Path] | 
     good for its tokenizer and sizes alone.
     """
     runner = choose_runner(model, settings, adapters or {}, release)
+    if release:
+        give_memory_back()
     log.say(f"{model.path.name}: {runner.kernel}")
     known = min(runner.vocab_size, model.tokenizer.vocab_size)
     limits = Limits(settings.rows, settings.batch_tokens, settings.waiting)

@@ -12,8 +12,10 @@ from typing import Any
 
 from danlu.core.errors import BadInput, DanluError
 from danlu.engine.answer import Alternative, Delta, PromptRead, Scored
+from danlu.engine.job import Job
 from danlu.engine.source import around_ids, source_ids
 from danlu.server.asking import Asked, check_bytes, check_ids, job_of, room_of, tokenised, understand
+from danlu.server.beams import BeamGeneration
 from danlu.server.chance import fresh_id
 from danlu.server.chat import applied
 from danlu.server.deltas import Usage
@@ -45,7 +47,8 @@ class _Written:
 class CompletionRun:
     """A request whose jobs the engine has accepted."""
 
-    def __init__(self, request: Completion, asked: Asked, prompts: Sequence[str], generations: Sequence[Generation]):
+    def __init__(self, request: Completion, asked: Asked, prompts: Sequence[str],
+                 generations: Sequence[Generation | BeamGeneration]):  # fmt: skip
         self.request, self.asked, self._prompts, self.generations = request, asked, prompts, generations
         self.id, self.created = fresh_id("cmpl-"), int(time.time())
         self.n = request.given("n")
@@ -182,7 +185,7 @@ async def run_completion(service: Service, request: Completion, caller: Caller) 
             raise too_long_prompt(len(ids), served.context)
         job = job_of(service, asked, ids, room, caller=caller, choices=answers, logprobs=logprobs, source=source,
                      prompt_logprobs=request.logprobs if request.echo else None)  # fmt: skip
-        generations.append(Generation(service, served, job, asked.stops))
+        generations.append(_generation(service, served, request, job, asked))
     run = CompletionRun(request, asked, [text for text, _, _ in read], generations)
     try:
         for generation in generations:
@@ -191,6 +194,13 @@ async def run_completion(service: Service, request: Completion, caller: Caller) 
         run.close()
         raise
     return run
+
+
+def _generation(service: Service, served: Served, request: Completion, job: Job, asked: Asked) -> Generation | BeamGeneration:
+    if request.beams is None:
+        return Generation(service, served, job, asked.stops)
+    how = request.given("length_penalty"), request.given("early_stopping")
+    return BeamGeneration(service, served, job, request.beams, *how)
 
 
 def too_long_prompt(tokens: int, context: int) -> ApiError:
@@ -262,7 +272,7 @@ def _name(own: bytes) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in own)
 
 
-async def merged(generations: Sequence[Generation]) -> AsyncIterator[tuple[int, Delta | PromptRead]]:
+async def merged(generations: Sequence[Generation | BeamGeneration]) -> AsyncIterator[tuple[int, Delta | PromptRead]]:
     """The parts of several generations as they come, each with its number. The first failure is raised."""
     came: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
 

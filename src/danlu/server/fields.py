@@ -256,6 +256,13 @@ class Chat(Drawn):
         return self
 
 
+_NOT_WITH_BEAMS = {
+    "temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty", "frequency_penalty", "presence_penalty",
+    "logit_bias", "seed", "stop", "min_tokens", "ignore_eos", "regex", "grammar", "choices", "response_format", "stream",
+    "logprobs", "echo", "best_of",
+}  # fmt: skip
+
+
 class Completion(Drawn):
     """POST /v1/completions"""
 
@@ -273,6 +280,27 @@ class Completion(Drawn):
     """Write so many answers and give the n with the highest log-probability a token."""
     suffix: str | None = says(None, max_length=1 << 20)
     """Text that follows the gap, for models trained to fill one."""
+    beams: int | None = says(None, EACH, ge=2, le=MOST_CHOICES)
+    """Search for the likeliest answers as a whole with so many beams, and give the n best; nothing is drawn then."""
+    length_penalty: float | None = says(1.0, ge=-10, le=10)
+    """With beams: scores are divided by length to this power; above 0 longer answers gain."""
+    early_stopping: bool | Literal["never"] | None = says(False)
+    """With beams: true stops at the first `beams` finished answers, "never" when no beam can get better at all."""
+
+    @model_validator(mode="after")
+    def _searched(self) -> Self:
+        given = {name for name in self.model_fields_set if getattr(self, name) not in (None, False)}
+        if self.beams is None:
+            for name in ("length_penalty", "early_stopping"):
+                if name in given:
+                    raise invalid(name, f"'{name}' is only allowed with beams.")
+            return self
+        if wrong := sorted(given & _NOT_WITH_BEAMS):
+            raise invalid(wrong[0], f"'{wrong[0]}' has no meaning with beams, which draw nothing and are known at the end. "
+                                    f"Leave it out.")  # fmt: skip
+        if self.beams < (self.n or 1):
+            raise invalid("beams", "'beams' must not be below n.")
+        return self
 
     @model_validator(mode="after")
     def _completion(self) -> Self:

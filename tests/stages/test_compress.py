@@ -175,6 +175,8 @@ def test_what_reads_prompts_both_ways_still_does(tmp_path):
     (tmp_path / "text.txt").write_text(WORDS)
     assert compress(model.path, "int8") == 0
     assert load(tmp_path / "int8", device="cpu").both_ways
+    receipt = json.loads((tmp_path / "int8" / "receipt.json").read_text())
+    assert receipt["held_out_as_served"] == receipt["held_out"]  # no figure may come from seeing what is to be foreseen
 
 
 def test_where_transformers_does_not_read_the_form_the_receipt_says_so(tmp_path, capsys):

@@ -61,7 +61,9 @@ def compress(config: Compress) -> Artifact:
         small = load(draft.path, device="cpu")
         small.both_ways = source.both_ways
         runner = runner_of(small)
-        ways = {"held_out": through_model(small), "held_out_as_served": through_runner(runner)}
+        whole = through_model(small)
+        served = whole if runner.whole_prompts else through_runner(runner)  # what reads prompts both ways would see the answers
+        ways = {"held_out": whole, "held_out_as_served": served}
         draft.metrics = {
             "method": config.method.model_dump(mode="json"), **done, **weigh(config.model, draft.path),
             **receipts(source, ways, texts, config.tokens),

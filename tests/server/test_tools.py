@@ -310,7 +310,7 @@ def test_forms_tools_and_thoughts_share_an_answer():
 
 
 def test_formats_are_told_by_the_template():
-    assert {name: type(format_of(template_for(name)[1])).__name__ for name in FORMATS} == {name: name for name in FORMATS}
+    assert {name: format_of(template_for(name)[1]).Config().name for name in FORMATS} == {name: name for name in FORMATS}
     assert type(format_of(CHATML)).__name__ == type(format_of("{{ messages }}")).__name__ == "hermes"
 
 

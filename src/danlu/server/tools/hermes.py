@@ -3,8 +3,9 @@
 import json
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from danlu.core.settings import Named
 from danlu.server.tools import TOOL_FORMATS, Frame
 from danlu.server.tools.json_call import JsonCall
 from danlu.server.tools.reading import Steps
@@ -13,8 +14,11 @@ _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
 
 @TOOL_FORMATS.register
-class hermes:
+class Hermes:
     """See ToolFormat."""
+
+    class Config(Named):
+        name: Literal["hermes"] = "hermes"
 
     special = frozenset([_OPEN, _CLOSE])
 

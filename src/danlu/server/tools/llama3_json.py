@@ -3,8 +3,9 @@
 import json
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from danlu.core.settings import Named
 from danlu.server.tools import TOOL_FORMATS, Frame
 from danlu.server.tools.json_call import JsonCall
 from danlu.server.tools.reading import Steps
@@ -13,8 +14,11 @@ _TAG = "<|python_tag|>"
 
 
 @TOOL_FORMATS.register
-class llama3_json:
+class Llama3Json:
     """See ToolFormat."""
+
+    class Config(Named):
+        name: Literal["llama3_json"] = "llama3_json"
 
     special = frozenset([_TAG])
 

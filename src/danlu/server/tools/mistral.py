@@ -4,8 +4,9 @@ import json
 import secrets
 import string
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from danlu.core.settings import Named
 from danlu.server.tools import TOOL_FORMATS, Arguments, Called, Frame
 from danlu.server.tools.json_call import JsonCall, Value
 from danlu.server.tools.reading import Steps
@@ -16,8 +17,11 @@ _MOST_NAME = 256
 
 
 @TOOL_FORMATS.register
-class mistral:
+class Mistral:
     """See ToolFormat."""
+
+    class Config(Named):
+        name: Literal["mistral"] = "mistral"
 
     special = frozenset([_MARK, _ARGS, _ID])
 

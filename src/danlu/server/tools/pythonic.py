@@ -5,8 +5,9 @@ import json
 import re
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from danlu.core.settings import Named
 from danlu.server.tools import TOOL_FORMATS, Arguments, Called, Frame, Piece
 from danlu.server.tools.reading import Steps
 
@@ -17,8 +18,11 @@ _WORDS = {"true": True, "false": False, "null": None}
 
 
 @TOOL_FORMATS.register
-class pythonic:
+class Pythonic:
     """See ToolFormat. Arguments are shown once a list is whole: Python's texts become JSON's."""
+
+    class Config(Named):
+        name: Literal["pythonic"] = "pythonic"
 
     special: frozenset[str] = frozenset()
 

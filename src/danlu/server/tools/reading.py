@@ -1,5 +1,6 @@
 """What readers of calls share: a buffer read by one step after another, each of which takes what is certain or waits for more."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 
 from danlu.engine.stop import overlap
@@ -9,7 +10,7 @@ from danlu.server.tools.json_call import JsonCall
 _BLANK = " \t\r\n"
 
 
-class Steps:
+class Steps(ABC):
     """A reader that is always in one step: a method that returns True after progress, False when it needs more text."""
 
     def __init__(self, names: Collection[str]):
@@ -30,9 +31,9 @@ class Steps:
     def _raw(self, text: str) -> None:
         self._kept = [text] if text else []
 
+    @abstractmethod
     def begin(self) -> bool:
         """The first step."""
-        raise NotImplementedError
 
     def push(self, text: str) -> list[Piece]:
         """See CallReader."""

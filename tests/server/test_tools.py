@@ -311,7 +311,7 @@ def test_forms_tools_and_thoughts_share_an_answer():
 
 def test_formats_are_told_by_the_template():
     assert {name: format_of(template_for(name)[1]).Config().name for name in FORMATS} == {name: name for name in FORMATS}
-    assert type(format_of(CHATML)).__name__ == type(format_of("{{ messages }}")).__name__ == "hermes"
+    assert format_of(CHATML).Config().name == format_of("{{ messages }}").Config().name == "hermes"
 
 
 def test_templates_without_tools_are_told_in_words():

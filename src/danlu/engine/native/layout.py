@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.engine.adapters import Matrices
-from danlu.engine.native.matrix import CMatrix, Format, Matrix, address, aligned, clib, pack, rounded
+from danlu.engine.native.matrix import CMatrix, Format, Matrix, address, aligned, clib, give_back, pack, rounded
 from danlu.models.base import CausalLM
 from danlu.nn.geglu import GEGLU
 from danlu.nn.quant import Quantised
@@ -117,6 +117,7 @@ class Layout:
         c.embed = c.lm_head if tied else self._packed(self._round_head, [model.embedding], [], [])
         if release:
             model.model.embed_tokens.weight = nn.Parameter(torch.empty(0), requires_grad=False)
+            give_back()
         self.c, self._layers = c, layers
 
     def _layer(self, layer: Any, window: int | None) -> CLayer:
@@ -128,6 +129,8 @@ class Layout:
         if hasattr(attention, "q_norm"):
             c.norm_q, c.norm_k = self._vector(attention.q_norm.gain), self._vector(attention.k_norm.gain)
         c.qkv, c.out, c.gate_up, c.down = (self._linear(parts) for parts in (into, [attention.o_proj], up, [mlp.down_proj]))
+        if self._release:
+            give_back()
         return c
 
     def _linear(self, parts: list[Any]) -> CMatrix:

@@ -7,8 +7,10 @@ int4    4-bit weights, the other side as for int8.
 `product_plain` is the definition; `Matrix.product` must agree with it. O outputs, I inputs, M rows.
 """
 
+import contextlib
 import ctypes
 import functools
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -162,10 +164,23 @@ def product_plain(x_MI: Tensor, weight: Tensor | Quantised, bias_O: Tensor | Non
 
 
 def aligned(nbytes: int) -> np.ndarray:
-    """Bytes, zero at first, that begin at a line of the cache."""
-    raw = np.zeros(nbytes + 128, np.uint8)
-    at = -raw.ctypes.data % 128
-    return raw[at : at + nbytes]
+    """Bytes, zero at first, that begin at a line of the cache; large ones in a mapping of their own, given back when dropped."""
+    if nbytes < 1 << 20:
+        raw = np.zeros(nbytes + 128, np.uint8)
+        at = -raw.ctypes.data % 128
+        return raw[at : at + nbytes]
+    pages = mmap.mmap(-1, nbytes)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without large pages
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
+
+
+def give_back() -> None:
+    """Return freed memory to the system, where the C library can: it keeps what was freed in small parts."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
 
 
 def address(part: Tensor | np.ndarray | None) -> ctypes.c_void_p:

@@ -63,7 +63,7 @@ $(BIN)/python:
 
 # A stamp per set of packages: nothing is installed twice until the lists of packages change.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable .
+	$(PIP) --editable '.[serve]'
 	@touch $@
 
 $(VENV)/.test-installed: pyproject.toml constraints.txt | $(BIN)/python

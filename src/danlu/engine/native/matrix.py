@@ -88,7 +88,8 @@ class Matrix:
     def product(self, x_MI: Tensor, threads: int = 1) -> Tensor:
         """x (M, I) float32 to (M, O), the bias added."""
         x_MI = x_MI.contiguous()
-        y_MO, rows = x_MI.new_empty(len(x_MI), self.c.outputs), aligned(len(x_MI) * clib().row_bytes(ctypes.byref(self.c)))
+        y_MO = x_MI.new_empty(len(x_MI), self.c.outputs)
+        rows = np.empty(len(x_MI) * clib().row_bytes(ctypes.byref(self.c)), np.uint8)
         clib().product(ctypes.byref(self.c), address(x_MI), ctypes.c_int64(len(x_MI)), address(rows), address(y_MO),
                        ctypes.c_int64(threads))  # fmt: skip
         return y_MO

@@ -18,7 +18,7 @@ class Int4:
 
     class Config(Named):
         name: Literal["int4"] = "int4"
-        group: int = Field(64, ge=16, multiple_of=8)
+        group: int = Field(32, ge=16, multiple_of=8)
         """Inputs of an output that share a scale. Fewer lose less and take more room: 32 costs half a bit a weight, 128 an
         eighth."""
 

@@ -81,7 +81,7 @@ def compress(config: Compress) -> Artifact:
             f"groups do not divide the inputs of {len(left)} matrices ({left[0]}, ...), which stay in 16 bits; see receipt.json"
         )
     if draft.metrics["held_out_as_served"]["perplexity_ratio"]["value"] > _DEAR:
-        log.warn("that is more than a twentieth more perplexity: try --method.name int8, or --method.group 32")
+        log.warn("that is more than a twentieth more perplexity: try --method.name int8")
     assert draft.result is not None
     return draft.result
 

@@ -180,6 +180,7 @@ def farewell(out: Path, model: Artifact) -> str:
         f"Your model is ready: {path}",
         f"  complete code   danlu generate {path} 'def read_lines(path):' --max_tokens 80",
         f"  chat            danlu chat {path}",
+        f"  serve           danlu serve {path}      (OpenAI's API, and a page in the browser)",
         f"  inspect         danlu inspect {path}",
         f"  report          {out / 'report' / 'report.html'}",
         f"  for others      danlu export {path} -o {out / 'hf'} --to hf",

@@ -84,7 +84,8 @@ def bench(config: Bench) -> dict[str, Any]:
     try:
         report = measure(load, levels)
     except ConnectionError as error:
-        raise DanluError(f"{target.url} cannot be measured: {error}") from None
+        hint = " A model that holds no conversation is measured with --api completions." if config.api == "chat" else ""
+        raise DanluError(f"{target.url} cannot be measured: {error}.{hint}") from None
     report["settings"] = config.model_dump(mode="json", exclude={"out", "overwrite"})
     show(report)
     if config.out:

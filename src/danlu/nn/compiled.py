@@ -24,7 +24,7 @@ def compiled(name: str, sources: Sequence[Path], headers: Sequence[Path], flags:
         return None
     text = b"".join(path.read_bytes() for path in (*headers, *sources))
     text += repr((compiler, tuple(flags), machine.describe()["processor"], platform.machine())).encode()
-    path = _cache_folder() / f"{name.replace(" ", "-")}-{sha256(text).hexdigest()[:16]}.so"
+    path = _cache_folder() / f"{name.replace(' ', '-')}-{sha256(text).hexdigest()[:16]}.so"
     try:
         if not path.exists():
             _compile(compiler, sources, flags, path)

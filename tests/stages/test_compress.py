@@ -210,3 +210,15 @@ def test_it_is_served_from_the_codes_on_disk(model, method):
     found = torch.empty(matrix.inputs)
     native.matrix.clib().unpack_row(native.ctypes.byref(matrix), native.ctypes.c_int64(3), native.matrix.address(found))
     torch.testing.assert_close(found, small.model.model.layers[0].mlp.down_proj.weight[3].detach(), rtol=0, atol=1e-7)
+
+
+def test_training_does_not_go_on_from_small_integers(model, capsys):
+    assert compress(model, "int8") == 0
+    write_dataset(model.parent / "data")
+    words = ["pretrain", str(model.parent / "data"), "--init", str(model.parent / "int8"), "-o", str(model.parent / "more")]
+    assert main([*words, "--steps", "1"]) == 1
+    assert "which gradients cannot move" in capsys.readouterr().err
+    assert main(["export", str(model.parent / "int8"), "-o", str(model.parent / "back"), "--quiet"]) == 0  # wide again
+    ids = torch.arange(20)[None]
+    one, two = (load(model.parent / name, device="cpu").logits(ids) for name in ("int8", "back"))
+    assert torch.equal(one, two)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from danlu.core import lineage
 from danlu.core.artifact import Artifact, open_artifact
-from danlu.core.errors import BadSettings, TokenizerMismatch
+from danlu.core.errors import BadSettings, TokenizerMismatch, UnsupportedModel
 from danlu.core.lineage import Input
 from danlu.models import MODELS
 
@@ -65,6 +65,7 @@ def model_settings(init: Path, asked: "Named") -> "ModelConfig":
     A scaling without sizes means the length that the model was trained for, and its factor times as much for the context.
     Raises BadSettings for another family, and for settings under which the weights have no place.
     """
+    from danlu.models import packed
     from danlu.models.weights import read_config
 
     if family(init) != asked.name:
@@ -72,7 +73,13 @@ def model_settings(init: Path, asked: "Named") -> "ModelConfig":
             f"--init {init} is a {family(init)}, and --model.name asks for {asked.name}. Leave --model.name out: weights of one "
             f"family are no start for another."
         )
-    base = MODELS[asked.name].from_hf(read_config(init))
+    found = read_config(init)
+    if packed.KEY in found:
+        raise UnsupportedModel(
+            f"--init {init} is in small integers, which gradients cannot move. Go on from the model that it was made from "
+            f"(danlu inspect {init}), and compress the result."
+        )
+    base = MODELS[asked.name].from_hf(found)
     changes = asked.model_dump(include=asked.model_fields_set - {"name"})
     if changes.get("rope_scaling"):
         changes = {**changes, **_scaled(base, changes)}

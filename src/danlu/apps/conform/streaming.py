@@ -267,7 +267,7 @@ def _hang_up(target: Target, stream: bool) -> None:
     """Ask for a long answer, leave, and look in /metrics whether work goes on."""
     chat(target)
     most = _longest(target)
-    before = _figures(target)
+    before = _idle(target)
     expect(before[0] == 0, "no request running before this check", before)
     body = json.dumps(target.chat(max_tokens=most, stream=stream)).encode()
     with target.connect() as connection:
@@ -279,9 +279,7 @@ def _hang_up(target: Target, stream: bool) -> None:
             raise NeedsMore(f"a longer answer: one of {most} tokens had ended before the client left")
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
-    deadline = time.monotonic() + target.patience_s
-    while (now := _figures(target))[0] and time.monotonic() < deadline:
-        time.sleep(0.05)
+    now = _idle(target)
     expect(now[0] == 0, f"no request running {target.patience_s} s later", f"{now[0]} running")
     written = now[1] - before[1]
     expect(written < most, f"fewer than {most} tokens written", f"{written:.0f} tokens")
@@ -301,10 +299,16 @@ def _fits(target: Target, most: int) -> bool:
     with target.connect() as connection:
         connection.sendall(target.head("POST", CHAT, Content_Type="application/json", Content_Length=str(len(body))) + body)
         status = connection.recv(64).split(b" ")[1:2]
-    deadline = time.monotonic() + target.patience_s
-    while _figures(target)[0] and time.monotonic() < deadline:
-        time.sleep(0.05)
+    _idle(target)
     return status == [b"200"]
+
+
+def _idle(target: Target) -> tuple[float, float]:
+    """The figures once nothing runs, or once patience is over. An answer may be here a moment before its row is free."""
+    deadline = time.monotonic() + target.patience_s
+    while (now := _figures(target))[0] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return now
 
 
 def _figures(target: Target) -> tuple[float, float]:

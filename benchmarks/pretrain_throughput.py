@@ -52,8 +52,8 @@ def main():
                     f"{found['tokens_per_s']:.0f} tokens/s, {found['of_peak']:.2f} of peak, {found['peak_bytes'] / 1e6:.0f} MB"
                 )
                 print(f"{size} {repeat + 1} {label}: {words}", file=sys.stderr, flush=True)
-        figures[size] = {"measured": {"date": datetime.date.today().isoformat(), "seconds": args.seconds, "repeats": args.repeats}}
-        figures[size] |= summary(runs)
+        today = datetime.date.today().isoformat()
+        figures[size] = {"measured": {"date": today, "seconds": args.seconds, "repeats": args.repeats}, **summary(runs)}
         print(keep(args, figures))  # after every size: a long run that is cut short has not measured in vain
 
 

@@ -47,7 +47,10 @@ def _enrol(id: str, field: str, values: tuple[Any, ...]) -> None:
 
     def look(target: Target) -> None:
         more = {"logprobs": True} if field == "top_logprobs" else {"tools": [TOOL]} if field == "tool_choice" else {}
-        every(filter(None, (wrong(target, CHAT, target.chat(**{**more, field: value}), field) for value in values)))
+        faults = [*filter(None, (wrong(target, CHAT, target.chat(**{**more, field: value}), field) for value in values))]
+        if faults:
+            ask.chat(target)  # a server may look at the model before the values: without conversation there is nothing to judge
+        every(faults)
 
     look.__doc__ = f"The field {field} out of its range or of another type is refused by name."
     check(id)(look)

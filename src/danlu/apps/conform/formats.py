@@ -46,6 +46,7 @@ def json_object(target: Target) -> None:
 @check("C51a")
 def json_schema(target: Target) -> None:
     """With json_schema answers fit their schema, unless cut by length."""
+    chat(target)
     every(filter(None, [fault(target, _OPEN)]))
 
 

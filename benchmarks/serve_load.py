@@ -67,7 +67,7 @@ def sides(asked):
     if asked.shared:
         for make in [servers.danlu, *([servers.llama] if asked.llama else [])]:
             side = make(asked, asked.weights[0], ROWS, 2 * (SHARED_IN + SHARED_OUT) * ROWS)
-            found[f"{side.name}, shared beginning"] = (side, asked.repeats, True)
+            found[f"{side.name}, shared beginning"] = (side, min(asked.repeats, asked.shared_repeats), True)
     return {name: found[name] for name in found if not asked.only or any(word in name for word in asked.only)}
 
 
@@ -77,6 +77,7 @@ def main():
     parser.add_argument("--weights", nargs="+", default=["fp32", "int8"], choices=list(servers.GGUF))
     parser.add_argument("--levels", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument("--transformers_repeats", type=int, default=1, help="rounds of transformers serve, which is slow")
+    parser.add_argument("--shared_repeats", type=int, default=3, help="rounds of the shared beginning, which is slow for some")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the number of requests")
     parser.add_argument("--no-shared", dest="shared", action="store_false")
     parser.add_argument("--only", nargs="*", help="sides whose name holds one of these")

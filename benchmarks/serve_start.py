@@ -1,7 +1,7 @@
 """From the command to the first token of the first answer, and the memory that is resident then, beside other servers.
 
 python benchmarks/serve_start.py --model FOLDER --llama BIN --gguf FOLDER --transformers COMMAND [--weights fp32 int8]
-Files are in the page cache for all. Memory: after the first token, and after 16 answers of 128 + 64 tokens at a time. `import
+Files are in the page cache for all. Memory: after the first token, and after 16 requests of 128 + 4 tokens at a time. `import
 torch` is measured beside, because it is what llama.cpp does not have to pay.
 """
 
@@ -25,7 +25,7 @@ def started(side, turn):
         first_s = time.perf_counter() - live.started
         assert answer["choices"]
         found = {"ready_s": live.ready_s, "first_token_s": first_s, "resident_bytes": float(live.resident_bytes)}
-        load = Load(live.url, live.side.model, api="completions", requests=ROWS, prompt_tokens=128, max_tokens=16, seed=turn,
+        load = Load(live.url, live.side.model, api="completions", requests=ROWS, prompt_tokens=128, max_tokens=4, seed=turn,
                     warmup=0, extra=live.side.extra)  # fmt: skip
         measure(load, [Level(concurrency=ROWS)])
         return found | {"resident_bytes_loaded": float(live.resident_bytes), "peak_bytes": float(live.peak_bytes)}

@@ -30,9 +30,10 @@ def test_the_static_description_of_a_thing_equals_its_real_settings(shelf_, name
 
 
 def settings_of(kind):
-    """Fields by name, those of a group that may be left out under the group's."""
+    """Fields by name, those of a group under the group's."""
     for key, field in kind.model_fields.items():
-        inner = [part for part in get_args(field.annotation) if isinstance(part, type) and issubclass(part, Settings)]
+        kinds = (field.annotation, *get_args(field.annotation))  # a group, or one that may be left out
+        inner = [part for part in kinds if isinstance(part, type) and issubclass(part, Settings)]
         if inner and shelf(field) is None:
             yield from ((f"{key}.{name}", part) for name, part in inner[0].model_fields.items())
         elif key != "name":

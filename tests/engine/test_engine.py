@@ -221,6 +221,8 @@ def test_what_cannot_run_is_refused_at_once():
             engine.submit(Job((1,), GREEDY, 17), Ear())
         with pytest.raises(BadInput, match="empty"):
             engine.submit(Job((), GREEDY, 1), Ear())
+        with pytest.raises(BadInput, match="no encoder"):
+            engine.submit(Job((1,), GREEDY, 1, source=(2, 3)), Ear())
         with pytest.raises(QueueFull):
             engine.submit(Job((1,), GREEDY, 2, choices=3), Ear(3))
     with pytest.raises(EngineClosed):

@@ -1,5 +1,7 @@
 """Guessing ahead: whatever is guessed, answers stay the same token for token, and guesses are made where they pay."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from tests.tiny import tiny_tokenizer, write_tiny
 
 from danlu.engine import speculate
 from danlu.engine.engine import Engine
+from danlu.engine.events import PromptEvent
 from danlu.engine.job import Job
 from danlu.engine.model import load
 from danlu.engine.opening import Serving, choose_runner
@@ -39,6 +42,11 @@ class Wild:
         self.forgotten.append(row)
 
 
+def said(ear):
+    """The events but for what was found in the cache: that depends on who came first."""
+    return [replace(event, cached_tokens=0) if isinstance(event, PromptEvent) else event for event in ear.events]
+
+
 PROMPTS = st.lists(st.integers(2, VOCAB - 1), min_size=1, max_size=12)
 SAMPLING = st.sampled_from([
     {"temperature": 0}, {"temperature": 1.0}, {"temperature": 0.3, "top_p": 0.9}, {"top_k": 4, "repetition_penalty": 1.3},
@@ -60,7 +68,7 @@ def test_answers_are_those_without_guesses(jobs, seed, most, batch_tokens, looku
     drafter = Lookup(least=1) if lookup else Wild(seed)
     with engine_of(FakeRunner(64), batch_tokens=batch_tokens, drafter=drafter, most_drafts=most) as engine:
         for before, after in zip(alone, asked(engine, *wanted), strict=True):
-            assert after.events == before.events
+            assert said(after) == said(before)
 
 
 @pytest.fixture(scope="module")

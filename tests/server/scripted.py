@@ -36,12 +36,12 @@ class Script:
             if piece.want and piece.row not in self._begun:
                 self._begun[piece.row] = piece.start + len(piece.ids)
                 self.prompts.append(list(read))
-            logits = np.full((piece.want, self.vocab_size), -8.0, np.float32)
+            logits = np.full((piece.want, self.vocab_size), -40.0, np.float32)  # at temperature 1 too, nothing else is drawn
             for number in range(piece.want):
                 at = piece.start + len(piece.ids) - piece.want + number + 1 - self._begun[piece.row]
                 if at == self.breaks_at:
                     raise RowFault(piece.row, "broken on purpose")
-                logits[number, self.ids[at] if at < len(self.ids) else self._end] = 8.0
+                logits[number, self.ids[at] if at < len(self.ids) else self._end] = 40.0
             made.append(logits)
         return made
 

@@ -183,6 +183,8 @@ class Engine:
                 f"prompt and answer may have {total} tokens, but the cache has room for {room} in all. Ask for fewer tokens, or "
                 f"give the server a larger --cache_tokens."
             )
+        if job.source is not None and not hasattr(self.runner, "sources"):
+            raise BadInput("this model has no encoder, so there is nothing that reads a source.")
         if self.runner.whole_prompts and job.prompt_logprobs is not None:
             raise BadInput("this model reads its prompt both ways, so the prompt's own tokens have no log-probabilities.")
 

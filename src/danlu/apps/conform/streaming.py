@@ -13,10 +13,11 @@ import time
 
 from danlu.apps.conform.ask import CHAT, chat, chunks, message, openai_client, steady, texts, wrong
 from danlu.apps.conform.chat import TOOL, stop_inside
-from danlu.apps.conform.check import NeedsMore, check, every, expect
+from danlu.apps.conform.check import Failed, NeedsMore, check, every, expect
 from danlu.apps.conform.target import QUESTION, Target
 
 _DELTA = {"role", "content", "refusal", "tool_calls", "function_call", "reasoning_content", "reasoning"}
+_TRIES = 3
 _LONG_WAIT_S = 35
 _HARD = "Repeat exactly: 你好，世界。👩‍👩‍👧‍👦 é à̂ नमस्ते 😀😀 — done."
 _RUNNING = re.compile(r"^\S*(?:num_requests_running|requests_processing)(?:\{[^}]*\})?\s+([\d.eE+-]+)", re.MULTILINE)
@@ -264,9 +265,18 @@ def accumulated_together(target: Target) -> None:
 
 
 def _hang_up(target: Target, stream: bool) -> None:
-    """Ask for a long answer, leave, and look in /metrics whether work goes on."""
+    """Ask for a long answer, leave, and look in /metrics whether work goes on; again where an answer may just have been quick."""
     chat(target)
     most = _longest(target)
+    for _ in range(_TRIES):
+        written = _left(target, stream, most)
+        if written < most:
+            return
+    raise Failed(f"fewer than {most} tokens written", f"{written:.0f} tokens, {_TRIES} times")
+
+
+def _left(target: Target, stream: bool, most: int) -> float:
+    """Tokens that were written of an answer whose client has left."""
     before = _idle(target)
     expect(before[0] == 0, "no request running before this check", before)
     body = json.dumps(target.chat(max_tokens=most, stream=stream)).encode()
@@ -281,8 +291,7 @@ def _hang_up(target: Target, stream: bool) -> None:
             connection.shutdown(socket.SHUT_RDWR)
     now = _idle(target)
     expect(now[0] == 0, f"no request running {target.patience_s} s later", f"{now[0]} running")
-    written = now[1] - before[1]
-    expect(written < most, f"fewer than {most} tokens written", f"{written:.0f} tokens")
+    return now[1] - before[1]
 
 
 def _longest(target: Target) -> int:

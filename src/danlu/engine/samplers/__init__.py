@@ -57,8 +57,8 @@ def weights(logits_RV: np.ndarray) -> np.ndarray:
     Whole numbers add up exactly, in any order and whether or not excluded tokens (weight 0) stand between: what is chosen
     cannot depend on how it was computed. Tokens 2^40 times less likely than the likeliest count as impossible.
 
-    >>> weights(np.log(np.float32([[4, 1, 0.0001]]))) / UNIT
-    array([[1.00000000e+00, 2.50000000e-01, 2.49999852e-05]])
+    >>> weights(np.float32([[3, 3, -40]])) / UNIT
+    array([[1., 1., 0.]])
     """
     with np.errstate(over="ignore"):  # differences beyond float32 are minus infinity, and so they should be
         return weights_below(logits_RV - logits_RV.max(axis=-1, keepdims=True))

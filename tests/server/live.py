@@ -14,14 +14,17 @@ from danlu.server.models import Served
 
 __all__ = ["KEY", "live"]
 
+_CONTEXT = 8192
+"""Room for answers that take long enough to hang up in; guesses, always right with this model, would make them short."""
+
 
 @contextmanager
 def live(folder: Path, *, embedder: bool = False, rows: int = 8, **limits: Any):
     """The address of a server of `maker/speaker`, and of `embedder` where wanted; it asks for KEY."""
-    served = [Served("maker/speaker", write_speaker(folder / "speaker"))]
+    served = [Served("maker/speaker", write_speaker(folder / "speaker", context=_CONTEXT))]
     if embedder:
         served.append(Served("embedder", write_embedder(folder / "embedder")))
-    service = made_service(*served, serving=Serving(rows=rows, cache_tokens=8192), limits=Limits(**limits))
+    service = made_service(*served, serving=Serving(rows=rows, cache_tokens=2 * _CONTEXT, guess="off"), limits=Limits(**limits))
     with serving(service, keyed(), KEY) as running:
         yield running.url
 

@@ -17,7 +17,7 @@ _WIDTH = 320
 _SURE, _END, _NOISE, _WEAK = 12.0, 9.0, 1.0, 0.3
 
 
-def write_speaker(folder: Path, seed: int = 0) -> Path:
+def write_speaker(folder: Path, seed: int = 0, context: int = CONTEXT) -> Path:
     """A Llama folder with chat template. After the full stop the model may end, rarely; at temperature 0 it never does."""
     from danlu.models import MODELS
     from danlu.models.weights import save_model
@@ -26,7 +26,7 @@ def write_speaker(folder: Path, seed: int = 0) -> Path:
     family = MODELS["llama"]
     model = family(family.Config(
         vocab_size=tokenizer.vocab_size, hidden_size=_WIDTH, num_hidden_layers=1, num_attention_heads=5, num_key_value_heads=5,
-        intermediate_size=64, max_position_embeddings=CONTEXT, tie_word_embeddings=False, initializer_range=0.02,
+        intermediate_size=64, max_position_embeddings=context, tie_word_embeddings=False, initializer_range=0.02,
         bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_id,
     ))  # fmt: skip
     model.initialise(seed)

@@ -16,6 +16,7 @@ from danlu.engine.events import EndEvent, FaultEvent, PromptEvent, TokenEvent
 from danlu.engine.job import Job
 from danlu.engine.request import Sampling
 from danlu.engine.scheduler import Limits
+from danlu.engine.work import RowFault
 
 GREEDY = Sampling(temperature=0)
 PROMPTS = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=20)
@@ -188,6 +189,28 @@ def test_one_failing_request_fails_alone(poison):
         for job, ear in zip(good, ears):
             assert [*job.ids, *ear.ids()] == written(job.ids, 6)
         assert engine.status().alive and engine.pool.used == 0
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_a_failing_choice_ends_its_request_and_nothing_else(numbers):
+    """Its other choices stand in the same step, before and behind it."""
+    runner = FakeRunner(blocks=40)
+    run = runner.run
+
+    def broken(pieces):
+        bad = [piece.ids[-1] == 5 and piece.start > 12 for piece in pieces]
+        if any(bad) and not numbers:
+            raise RowFault(pieces[bad.index(True)].row, "a token of an answer")
+        return [np.full_like(found, np.nan) if wrong else found for wrong, found in zip(bad, run(pieces))]
+
+    runner.run = broken
+    sampling = Sampling(temperature=5.0, seed=1, logit_bias={5: -100})
+    with engine_of(runner, rows=8) as engine:
+        jobs = [Job(tuple(range(10, 23)), Sampling(temperature=5.0, seed=seed), 40, choices=3) for seed in range(3)]
+        safe = Job((1, 2, 3), sampling, 20)
+        *failed, good = asked(engine, *jobs, safe)
+        assert all(isinstance(ear.events[-1], FaultEvent) for ear in failed)
+        assert good.reasons() == {0: "length"} and engine.status().alive and engine.pool.used == 0
 
 
 def test_a_cancelled_choice_frees_its_row_within_a_step():

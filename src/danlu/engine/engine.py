@@ -256,7 +256,8 @@ class Engine:
         logits = self._computed(plan, pieces)
         self._count.steps += 1
         self._busy_since = time.monotonic()
-        going = [(one, piece, found) for (one, _), piece, found in zip(plan, pieces, logits) if found is not None]
+        done = zip(plan, pieces, logits)
+        going = [(one, piece, found) for (one, _), piece, found in done if found is not None and one.row >= 0]
         for one, piece, found in going:
             self._read(one, piece, found)
         self._write([(one, found) for one, piece, found in going if one.row >= 0 and piece.want and one.held >= one.length])
@@ -334,6 +335,8 @@ class Engine:
             chosen = choose([rows[one][place] for one, _ in ready], asks, self.known)
             going = []
             for (one, logits), found in zip(ready, chosen):
+                if one.row < 0:  # it has ended with another choice of its request that failed
+                    continue
                 if isinstance(found, Exception):
                     self._fault(one, found)
                 elif self._take(one, found) and place < len(drafted[one]) and drafted[one][place] == found.token:

@@ -261,14 +261,17 @@ def _load(record: dict[str, Any]) -> Iterator[Line]:
     for case, across in record["figures"]["ratios"].items():
         pair, _, level = case.rpartition(", ")
         ours, other = pair.split(" / ")
+        form, rounds = ours.removeprefix("danlu ").partition(",")[0], min(sides[side]["rounds"] for side in (ours, other))
+        against = other.removesuffix(", shared beginning") + (f" (rounds: {rounds})" if rounds < 5 else "")
         chinese = level.replace(" at a time", " 路并发").replace("shared beginning", "共同的 1k 词元开头")
-        mine, theirs = (sides[side][level]["total_tokens_per_s"]["median"] for side in (ours, other))
-        first = level.startswith(("16", "shared")) and "fp32" in ours
-        yield Line(f"served over HTTP, total tokens/s, {level}, {ours}", f"HTTP 服务总词元/秒，{chinese}，{ours}", other,
-                   f"{mine:,.0f}", f"{theirs:,.0f}", ratio(across["total_tokens_per_s"]), first)  # fmt: skip
-        mine, theirs = (sides[side][level]["ttft_p99_s"]["median"] for side in (ours, other))
-        yield Line(f"seconds to the first text, p99, {level}, {ours}", f"到第一段文字的秒数 p99，{chinese}，{ours}", other,
-                   f"{mine:.2f}", f"{theirs:.2f}", ratio(across["ttft_p99_s"]), first)  # fmt: skip
+        first = level.startswith(("16", "shared")) and (other.startswith("llama.cpp") or "batching" in other)
+        mine, theirs = (sides[side][level] for side in (ours, other))
+        yield Line(f"served over HTTP, total tokens/s, {level}, {form}", f"HTTP 服务总词元/秒，{chinese}，{form}", against,
+                   f"{mine['total_tokens_per_s']['median']:,.0f}", f"{theirs['total_tokens_per_s']['median']:,.0f}",
+                   ratio(across["total_tokens_per_s"]), first)  # fmt: skip
+        yield Line(f"seconds to the first text, p99, {level}, {form}", f"到第一段文字的秒数 p99，{chinese}，{form}", against,
+                   f"{mine['ttft_p99_s']['median']:.2f}", f"{theirs['ttft_p99_s']['median']:.2f}",
+                   ratio(across["ttft_p99_s"]), first)  # fmt: skip
 
 
 @reads("serve_start")

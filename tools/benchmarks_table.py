@@ -77,7 +77,7 @@ def _throughput(record: dict[str, Any]) -> Iterator[Line]:
             (side for side in ("danlu", "danlu compiled") if side in sides),
             key=lambda side: sides[side]["tokens_per_s"]["median"],
         )
-        for other in (side for side in sides if not side.startswith("danlu")):
+        for other in (side for side in sides if not side.startswith("danlu") and side != "measured"):
             yield Line(
                 f"pre-training tokens/s, {shape}, {dtype}", f"预训练 词元/秒，{shape}，{dtype}", other,
                 f"{sides[ours]['tokens_per_s']['median']:,.0f}", f"{sides[other]['tokens_per_s']['median']:,.0f}",

@@ -177,6 +177,35 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(sources, tmp
     assert resumed == bytes_of(tmp_path / "calm")
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_killed_before_or_after_any_file_appears_the_same_command_ends(sources, tmp_path, monkeypatch, whole):
+    class Killed(BaseException):
+        """Not an error that anything could catch and tidy up after."""
+
+    monkeypatch.setattr("danlu.data.plan.SHARD_BYTES", 9000)
+    replace, left = os.replace, [0]
+
+    def kill_at(source, target):
+        left[0] -= 1
+        if left[0] or whole:
+            replace(source, target)
+        if not left[0]:
+            raise Killed
+
+    calm = bytes_of(run(sources, out=tmp_path / "calm").path)
+    for moment in range(1, 100):
+        left[0] = moment
+        monkeypatch.setattr(os, "replace", kill_at)
+        try:
+            run(sources, out=tmp_path / "out", overwrite=True)
+        except Killed:
+            monkeypatch.setattr(os, "replace", replace)
+            assert bytes_of(run(sources, out=tmp_path / "out", overwrite=True).path) == calm
+        else:
+            break
+    assert 5 < moment < 99
+
+
 def test_why_explains_every_fate(sources, tmp_path):
     found = run(sources, out=tmp_path / "out")
     for row in pq.read_table(found.path / "dropped.parquet").to_pylist():

@@ -70,7 +70,8 @@ class Measurer:
         import pyarrow.parquet as pq
 
         ledger = Ledger()
-        with files.atomic(path.with_suffix(".bad.jsonl")) as notes, files.atomic(path, "wb") as file:
+        # the notes close first: where the Parquet file stands after a kill, and counts as measured, they stand too
+        with files.atomic(path, "wb") as file, files.atomic(path.with_suffix(".bad.jsonl")) as notes:
             empty = self.table([])
             with pq.ParquetWriter(file, empty.schema, compression="zstd", compression_level=1) as writer:
                 writer.write_table(empty)

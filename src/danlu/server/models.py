@@ -22,7 +22,7 @@ from danlu.engine.opening import Serving, open_engine
 from danlu.models.base import MaskedLM, Seq2SeqLM
 from danlu.server.errors import invalid, no_model, overloaded
 from danlu.server.runs import nameless
-from danlu.tokenizer.chat import Template, render, roles, variables_read
+from danlu.tokenizer.chat import Template, turn_ends, variables_read
 from danlu.tokenizer.tokenizer import Tokenizer
 
 Kind = Literal["causal", "seq2seq", "masked", "embed", "classify", "regress", "tag", "extract"]
@@ -200,15 +200,6 @@ def parse_models(words: Sequence[str], adapters: Sequence[str] = (), template: P
             raise BadSettings(f"--chat_template {template} cannot be read. Give a text file in the template language of "
                               f"Hugging Face (jinja2).") from None  # fmt: skip
     return Models(found)
-
-
-def turn_ends(tokenizer: Tokenizer, template: Template) -> frozenset[int]:
-    """The special token that a template writes right after what an assistant said. Raises BadInput."""
-    said = "answer"
-    messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": said}]
-    after = render(template, messages, add_generation_prompt=False, **roles(tokenizer)).rpartition(said)[2]
-    names = sorted(tokenizer.special_tokens, key=len, reverse=True)
-    return frozenset([tokenizer.special_tokens[name] for name in names if after.startswith(name)][:1])
 
 
 def fingerprint(one: Served) -> str:

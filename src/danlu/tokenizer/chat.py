@@ -208,6 +208,15 @@ def roles(tokenizer: Tokenizer) -> dict[str, str]:
     return found
 
 
+def turn_ends(tokenizer: Tokenizer, template: Template) -> frozenset[int]:
+    """The special token that a template writes right after what an assistant said. Raises BadInput."""
+    said = "answer"
+    messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": said}]
+    after = render(template, messages, add_generation_prompt=False, **roles(tokenizer)).rpartition(said)[2]
+    names = sorted(tokenizer.special_tokens, key=len, reverse=True)
+    return frozenset([tokenizer.special_tokens[name] for name in names if after.startswith(name)][:1])
+
+
 def _mapped(value: Any, change: Callable[[str], str], key: str = "") -> Any:
     """A tree with every text changed that came from outside; words of the frame stay."""
     if isinstance(value, str):

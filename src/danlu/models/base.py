@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from danlu.core.labels import NO_LABEL
 from danlu.models.config import ModelConfig
 from danlu.nn.init import initialise
+from danlu.nn.logprob import token_logprobs, token_logprobs_and_entropy
 from danlu.nn.loss import linear_cross_entropy_sum
 from danlu.nn.state import State
 
@@ -65,9 +66,24 @@ class LanguageModel(nn.Module):
             return self.small_product(hidden)
         return F.linear(hidden, self.output_weight.to(hidden.dtype))
 
+    def to_head(self, hidden_ND: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """What the output weight is multiplied with, and the `cap` and `bias_V` of the product, as in nn/loss.py."""
+        return hidden_ND, {}
+
     def cross_entropy_sum(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
         """Sum over labelled tokens of the negative log-likelihood, in nats; a target of -100 asks for nothing."""
-        return linear_cross_entropy_sum(hidden_ND, self.output_weight, targets_N)
+        x_ND, how = self.to_head(hidden_ND)
+        return linear_cross_entropy_sum(x_ND, self.output_weight, targets_N, **how)
+
+    def token_logprobs(self, hidden_ND: Tensor, targets_N: Tensor, temperature: float = 1.0) -> Tensor:
+        """Log-probability of each target, (N,) float32 in nats, with a gradient; zero at a target of -100."""
+        x_ND, how = self.to_head(hidden_ND)
+        return token_logprobs(x_ND, self.output_weight, targets_N, temperature=temperature, **how)
+
+    def token_logprobs_and_entropy(self, hidden_ND: Tensor, targets_N: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """The same, and beside it the entropy of the distribution at each target, without a gradient."""
+        x_ND, how = self.to_head(hidden_ND)
+        return token_logprobs_and_entropy(x_ND, self.output_weight, targets_N, temperature=temperature, **how)
 
     def twin(self) -> Self:
         """A model of the same shape, with other values."""
@@ -226,11 +242,13 @@ class MaskedLM(LanguageModel):
         bias, x = self.output_bias, self.transformed(hidden)
         return F.linear(x, self.output_weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
+    def to_head(self, hidden_ND: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        return self.transformed(hidden_ND), {"bias_V": self.output_bias}
+
     def cross_entropy_sum(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
         """As for every model; the head works on labelled tokens alone, which are few."""
         labelled = targets_N != NO_LABEL
-        x = self.transformed(hidden_ND[labelled])
-        return linear_cross_entropy_sum(x, self.output_weight, targets_N[labelled], bias_V=self.output_bias)
+        return super().cross_entropy_sum(hidden_ND[labelled], targets_N[labelled])
 
     def forward(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None) -> Tensor:
         """Logits of each token itself, (B, T, V)."""

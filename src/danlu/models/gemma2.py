@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from danlu.models import MODELS
 from danlu.models.gemma import Gemma, GemmaConfig
 from danlu.nn.geglu import GEGLU
-from danlu.nn.loss import linear_cross_entropy_sum, soft_cap
+from danlu.nn.loss import soft_cap
 from danlu.nn.mask import Sight
 from danlu.nn.norm import UnitRMSNorm
 from danlu.nn.self_attention import SelfAttention
@@ -124,9 +124,8 @@ class Gemma2(Gemma):
     def logits(self, hidden: Tensor) -> Tensor:
         return soft_cap(super().logits(hidden), self.config.final_logit_softcapping)
 
-    def cross_entropy_sum(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
-        cap = self.config.final_logit_softcapping
-        return linear_cross_entropy_sum(hidden_ND, self.output_weight, targets_N, cap=cap)
+    def to_head(self, hidden_ND: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        return hidden_ND, {"cap": self.config.final_logit_softcapping}
 
     @classmethod
     def tiny(cls, **changes: Any) -> Self:

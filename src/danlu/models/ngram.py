@@ -140,6 +140,16 @@ class NGram(CausalLM):
         labelled = targets_N != NO_LABEL
         return -self.target_probability(hidden_ND[labelled], targets_N[labelled]).log().sum()
 
+    def token_logprobs(self, hidden_ND: Tensor, targets_N: Tensor, temperature: float = 1.0) -> Tensor:
+        """As for every model, but without a gradient: there is nothing that could learn."""
+        return self.token_logprobs_and_entropy(hidden_ND, targets_N, temperature)[0]
+
+    def token_logprobs_and_entropy(self, hidden_ND: Tensor, targets_N: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """As for every model, but without a gradient."""
+        log_NV, asked_N = (self.logits(hidden_ND) / temperature).log_softmax(-1), targets_N != NO_LABEL
+        chosen_N = log_NV.gather(1, targets_N.clamp(min=0)[:, None])[:, 0]
+        return chosen_N * asked_N, torch.special.entr(log_NV.exp()).sum(-1) * asked_N
+
     def probability(self, context_NC: Tensor) -> Tensor:
         """Probability of every next token, (N, V): what the longest context gives its own successors, and so on downwards."""
         shares, rest_N = self._contexts(context_NC)

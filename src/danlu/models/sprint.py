@@ -15,7 +15,7 @@ from danlu.models import MODELS
 from danlu.models.decoder import Decoder, DecoderConfig, swiglu
 from danlu.nn.bigram import BigramEmbedding, tokens_before
 from danlu.nn.linear import Embedding
-from danlu.nn.loss import linear_cross_entropy_sum, soft_cap
+from danlu.nn.loss import soft_cap
 from danlu.nn.mask import Sight
 from danlu.nn.norm import RMSNorm
 from danlu.nn.relu2 import ReLU2
@@ -141,8 +141,8 @@ class Sprint(Decoder):
     def logits(self, hidden: Tensor) -> Tensor:
         return soft_cap(super().logits(hidden), self.config.softcap)
 
-    def cross_entropy_sum(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
-        return linear_cross_entropy_sum(hidden_ND, self.output_weight, targets_N, cap=self.config.softcap)
+    def to_head(self, hidden_ND: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        return hidden_ND, {"cap": self.config.softcap}
 
     def new_state(self, batch: int, capacity: int) -> State:
         return self.make_state(SprintState, batch, capacity)

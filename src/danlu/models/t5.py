@@ -21,7 +21,6 @@ from danlu.models.config import Seq2SeqConfig
 from danlu.nn.attention import attend
 from danlu.nn.cross import Across, heads, joined
 from danlu.nn.linear import Embedding, Linear
-from danlu.nn.loss import linear_cross_entropy_sum
 from danlu.nn.mask import Sight
 from danlu.nn.norm import RMSNorm
 from danlu.nn.project import project
@@ -268,8 +267,8 @@ class T5(Seq2SeqLM):
     def logits(self, hidden: Tensor) -> Tensor:
         return super().logits(self._scaled(hidden))
 
-    def cross_entropy_sum(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
-        return linear_cross_entropy_sum(self._scaled(hidden_ND), self.output_weight, targets_N)
+    def to_head(self, hidden_ND: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        return self._scaled(hidden_ND), {}
 
     def _scaled(self, hidden: Tensor) -> Tensor:
         return hidden * self.config.d_model**-0.5 if self.config.scales else hidden

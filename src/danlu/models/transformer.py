@@ -19,7 +19,6 @@ from danlu.models.config import Seq2SeqConfig
 from danlu.nn.attention import attend
 from danlu.nn.cross import Across, heads, joined
 from danlu.nn.linear import Embedding, Linear
-from danlu.nn.loss import linear_cross_entropy_sum
 from danlu.nn.mask import Sight
 from danlu.nn.norm import LayerNorm
 from danlu.nn.state import CrossState, LayerState, State
@@ -263,9 +262,9 @@ class Transformer(Seq2SeqLM):
         x = hidden.to(self.compute_dtype or hidden.dtype)
         return super().logits(x) + self.final_logits_bias[0].to(x.dtype)
 
-    def cross_entropy_sum(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+    def to_head(self, hidden_ND: Tensor) -> tuple[Tensor, dict[str, Any]]:
         x, bias = hidden_ND.to(self.compute_dtype or hidden_ND.dtype), self.final_logits_bias[0]
-        return linear_cross_entropy_sum(x, self.output_weight, targets_N, bias_V=bias if bool(bias.any()) else None)
+        return x, {"bias_V": bias if bool(bias.any()) else None}
 
     @property
     def embedding(self) -> nn.Parameter:

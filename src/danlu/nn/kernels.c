@@ -196,3 +196,51 @@ void cross_entropy(float *logits, const int64_t *targets, float cap, float *loss
         }
     }
 }
+
+/* Logits capped (cap > 0) and divided by the temperature (scale its inverse), in place. */
+static inline void bend(float *z, float cap, float scale, int64_t width) {
+    if (cap > 0.0f) EACH(width) z[i] = cap * (2.0f * sigmoid(2.0f * z[i] / cap) - 1.0f);
+    if (scale != 1.0f) EACH(width) z[i] *= scale;
+}
+
+/* found = log softmax(bent logits)[target], total = log sum e^z, and where wanted the entropy; the logits stay bent. */
+void log_probabilities(float *logits, const int64_t *targets, float cap, float scale, float *found, float *total, float *entropy,
+                       int64_t rows, int64_t width, int threads) {
+    TEAM {
+        ROWS(rows) {
+            float *z = logits + row * width;
+            float top = -INFINITY, sum = 0.0f, along = 0.0f;
+            bend(z, cap, scale, width);
+            _Pragma("omp simd reduction(max : top)") for (int64_t i = 0; i < width; i++) top = z[i] > top ? z[i] : top;
+            SUM(sum, width) sum += power(z[i] - top);
+            total[row] = logf(sum) + top;
+            found[row] = z[targets[row]] - top - logf(sum);
+            if (entropy) {
+                SUM(along, width) along += power(z[i] - top) * (z[i] - top);
+                entropy[row] = logf(sum) - along / sum;
+            }
+        }
+    }
+}
+
+/* The logits become the gradient of grad * log-probability; bent: whether they have been bent already. */
+void log_probability_error(float *logits, const int64_t *targets, const float *total, const float *grad, float cap, float scale,
+                           int64_t bent, int64_t rows, int64_t width, int threads) {
+    TEAM {
+        ROWS(rows) {
+            float *z = logits + row * width;
+            float all = total[row], g = grad[row] * scale, bound = cap * scale;
+            int64_t target = targets[row];
+            if (!bent) bend(z, cap, scale, width);
+            if (cap > 0.0f) {
+                EACH(width) {
+                    float part = z[i] / bound;
+                    z[i] = g * ((i == target ? 1.0f : 0.0f) - power(z[i] - all)) * (1.0f - part * part);
+                }
+            } else {
+                EACH(width) z[i] = -g * power(z[i] - all);
+                z[target] += g;
+            }
+        }
+    }
+}

@@ -293,3 +293,25 @@ def test_only_reading_the_prompt_writes_nothing():
         (ear,) = asked(engine, Job((1, 2, 3), GREEDY, 0, prompt_logprobs=0))
     assert ear.reasons() == {0: "length"} and ear.ids() == []
     assert len(ear.events[0].logprobs) == 3
+
+
+@given(st.lists(st.integers(0, VOCAB - 1), min_size=2, max_size=20), st.data())
+@settings(max_examples=30, deadline=None)
+def test_scores_from_a_place_on_are_those_of_the_whole_prompt_and_the_rest_may_come_from_the_cache(prompt, data):
+    begin = data.draw(st.integers(1, len(prompt)))
+    part = Job(tuple(prompt), GREEDY, 0, prompt_logprobs=1, scored_from=begin)
+    with engine_of(batch_tokens=data.draw(st.integers(1, 16))) as engine:
+        (whole,) = asked(engine, Job(tuple(prompt), GREEDY, 0, prompt_logprobs=1))
+        (again,) = asked(engine, part)
+    with engine_of(batch_tokens=data.draw(st.integers(1, 16))) as engine:
+        (first,) = asked(engine, part)
+    expected = ((None, ()),) * begin + whole.events[0].logprobs[begin:]
+    assert again.events[0].logprobs == first.events[0].logprobs == expected
+    block = FakeRunner().block_tokens
+    assert again.events[0].cached_tokens == (begin - 1) // block * block and first.events[0].cached_tokens == 0
+
+
+@pytest.mark.parametrize("begin", [0, 4])
+def test_scores_from_no_place_of_the_prompt_are_refused(begin):
+    with engine_of() as engine, pytest.raises(BadInput, match="tokens 1 to 3"):
+        engine.submit(Job((1, 2, 3), GREEDY, 0, prompt_logprobs=0, scored_from=begin), Ear())

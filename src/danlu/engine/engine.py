@@ -183,6 +183,8 @@ class Engine:
                 f"prompt and answer may have {total} tokens, but the cache has room for {room} in all. Ask for fewer tokens, or "
                 f"give the server a larger --cache_tokens."
             )
+        if not 1 <= job.scored_from <= len(job.ids):
+            raise BadInput(f"log-probabilities from token {job.scored_from} on: the prompt has tokens 1 to {len(job.ids)}.")
         if job.source is not None and not hasattr(self.runner, "sources"):
             raise BadInput("this model has no encoder, so there is nothing that reads a source.")
         if self.runner.whole_prompts and job.prompt_logprobs is not None:
@@ -265,7 +267,8 @@ class Engine:
     def _piece(self, one: Written, count: int) -> Piece:
         fresh = np.concatenate([one.ids[one.held : one.length], one.drafts])[:count]
         writes = one.held + count >= one.length and one.ticket.job.room > 0
-        want = count if one.scored and not one.told else 1 + len(one.drafts) if writes else 0
+        behind = one.held + count - one.ticket.job.scored_from + 1  # what foresees a token whose log-probability is wanted
+        want = min(max(behind, 0), count) if one.scored and not one.told else 1 + len(one.drafts) if writes else 0
         return Piece(one.row, fresh, one.held, np.asarray(one.blocks, np.int32), want, one.ticket.job.adapter)
 
     def _computed(self, plan: list[tuple[Written, int]], pieces: list[Piece]) -> list[np.ndarray | None]:
@@ -296,7 +299,7 @@ class Engine:
         """Note what the runner holds now."""
         real = min(len(piece.ids), one.length - one.held)
         if one.scored and not one.told:
-            self._score(one, logits[:real])
+            self._score(one, logits, real - len(logits))
         if not one.told:
             self._count.prompt_tokens += real
         one.held += real
@@ -316,12 +319,14 @@ class Engine:
         if one.ticket.job.room == 0:
             self._end(one, "length")
 
-    def _score(self, one: Written, logits: np.ndarray) -> None:
-        """Log-probabilities of the prompt's next tokens under the logits of those just read; again after a preemption: none."""
-        one.scores = one.scores or [(None, ())]
-        begin, end = max(one.held + 1, len(one.scores)), min(one.held + 1 + len(logits), one.prompt)
+    def _score(self, one: Written, logits: np.ndarray, first: int) -> None:
+        """Log-probabilities of the prompt's next tokens under the logits of those just read, of which `first` have none; again
+        after a preemption: none."""
+        one.scores = one.scores or [(None, ())] * one.ticket.job.scored_from
+        foreseen = one.held + 1 + first
+        begin, end = max(foreseen, len(one.scores)), min(foreseen + len(logits), one.prompt)
         if begin < end:
-            rows = logits[begin - one.held - 1 : end - one.held - 1, : self.known]
+            rows = logits[begin - foreseen : end - foreseen, : self.known]
             most = one.ticket.job.prompt_logprobs or 0
             one.scores += [logprobs(row, int(token), most) for row, token in zip(rows, one.ids[begin:end])]
 

@@ -26,6 +26,9 @@ class Job:
     """Log-probabilities of chosen tokens with so many of the likeliest beside; None: none."""
     prompt_logprobs: int | None = None
     """The same for the tokens of the prompt."""
+    scored_from: int = 1
+    """The first token of the prompt whose log-probability is wanted, 1 or more; those before have none, and may be found in
+    the cache."""
     constraint: Constraint | None = None
     adapter: str | None = None
     owner: str = ""

@@ -47,7 +47,7 @@ class Sequence:
         self.constraint: Constraint | None = job.constraint.clone() if job.constraint else None
         self.ends = job.ends
         self.scored = job.prompt_logprobs is not None and self.choice == 0
-        """Whether the prompt's tokens are given log-probabilities here; then none of them may come from the cache."""
+        """Whether the prompt's tokens are given log-probabilities here; none of those may come from the cache."""
         self.root = root_of(job.owner, job.adapter or "")
 
     @property
@@ -67,10 +67,10 @@ class Sequence:
 
     def find(self, pool: BlockPool) -> None:
         """Hold the blocks of earlier sequences that begin as this one does."""
-        if not self.scored:
-            self.blocks, self.names = pool.find(self.ids[: self.length], self.root)
-            self.held = len(self.blocks) * pool.block_tokens
-            self.cached = max(self.cached, min(self.held, self.prompt)) if not self.told else self.cached
+        known = self.ids[: self.length if not self.scored or self.told else self.ticket.job.scored_from]
+        self.blocks, self.names = pool.find(known, self.root)  # never the last of them, whose logits are wanted
+        self.held = len(self.blocks) * pool.block_tokens
+        self.cached = max(self.cached, min(self.held, self.prompt)) if not self.told else self.cached
 
     def grow(self, pool: BlockPool, tokens: int) -> bool:
         """Have blocks for so many tokens in all. False: there are none left."""

@@ -5,7 +5,7 @@ To add one, write a file here: its Config extends `Reward.Config`, and `score` s
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -45,6 +45,14 @@ class Reward(ABC):
     def __init__(self, config: Any):
         self.config = config
 
+    def check(self, truth: str) -> None:
+        """Raise BadInput for a known answer that it cannot compare with; asked before a run, of every prompt."""
+        if self.needs_truth and not truth.strip():
+            raise BadInput(
+                f"the reward {self.config.name} compares with a known answer, and there is none. `danlu prepare SOURCE -o "
+                f"DATASET --form verifiable` reads it from the field `answer`."
+            )
+
     @abstractmethod
     def score(self, asked: Sequence[Asked]) -> list[float]:
         """A finite number for each answer, before the weight. Raises BadInput for a truth that cannot be read."""
@@ -70,9 +78,18 @@ class Mix:
             self.rewards[f"{config.name}#{same + 1}" if same else config.name] = REWARDS.build(config)
 
     @property
-    def needs_truth(self) -> list[str]:
-        """The rewards that compare with a known answer."""
-        return [name for name, reward in self.rewards.items() if reward.needs_truth]
+    def needs_truth(self) -> bool:
+        """Whether one of them compares with a known answer."""
+        return any(reward.needs_truth for reward in self.rewards.values())
+
+    def check(self, truths: Iterable[tuple[str, str]]) -> None:
+        """Raise BadInput for the first known answer that a reward cannot compare with; truths: where each stands, and it."""
+        for place, truth in truths:
+            for reward in self.rewards.values():
+                try:
+                    reward.check(truth)
+                except BadInput as wrong:
+                    raise BadInput(f"{place}: {wrong.args[0]}") from None
 
     def score(self, asked: Sequence[Asked]) -> Scores:
         """Raises BadInput for a truth that cannot be read, or a reward that is not a number."""
@@ -84,14 +101,3 @@ class Mix:
         weights = {name: reward.config.weight for name, reward in self.rewards.items()}
         total = [sum(weights[name] * found[at] for name, found in parts.items()) for at in range(len(asked))]
         return Scores([float(one) for one in total], parts)
-
-
-def need_truth(asked: Sequence[Asked], reward: str) -> None:
-    """Raise BadInput where a known answer is missing."""
-    for at, one in enumerate(asked):
-        if not one.truth.strip():
-            shown = str(one.prompt[-1].get("content", ""))[:60] if one.prompt else ""
-            raise BadInput(
-                f"the reward {reward} compares with a known answer, but prompt {at} ({shown!r}) has none. Prepare the data with "
-                f"`danlu prepare SOURCE -o DATASET --form verifiable`, whose field `answer` holds it."
-            )

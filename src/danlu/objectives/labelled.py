@@ -73,8 +73,12 @@ class Labelled(Objective):
 
     _figures: dict[str, float] = {}  # noqa: RUF012  # replaced, never changed
 
-    task: ClassVar[str]
-    """The head that it trains (models/heads.py)."""
+    task: ClassVar[str | None]
+    """The head that it trains (models/heads.py); None: the model keeps the one that predicts words."""
+    stage: ClassVar[str] = "finetune"
+    """The command that offers it: finetune or align."""
+    online: ClassVar[bool] = False
+    """Whether it learns from what the model itself answers while it trains."""
     columns: ClassVar[tuple[tuple[str, ...], ...]]
     """Columns of a dataset that it can learn from: any one of these sets."""
     splits: ClassVar[bool] = False

@@ -85,6 +85,21 @@ def write_task_card(name: str, model: Any, draft: Draft, settings: Mapping[str, 
     return "\n".join(lines) + "\n"
 
 
+def write_chat_card(name: str, facts: Mapping[str, Any], draft: Draft, settings: Mapping[str, Any]) -> str:
+    """README.md of the folder of a model that was taught from conversations."""
+    lines = _opening(name, "transformers", "text-generation")
+    lines += [f"A {facts['family']} language model with {count(facts['parameters'])} parameters, taught with Danlu "
+              f"(`{settings['objective']['name']}`) from `{Path(settings['model']).name}`. Context: {facts['context']:,} tokens.",
+              "", "## Use", "", "```", f"danlu chat {name}", f"danlu serve {name}", "```", "",
+              "Conversations are written by `chat_template.jinja`, the same in training and in serving. `transformers` and other "
+              "tools load this folder as it is.", ""]  # fmt: skip
+    lines += _measured(draft.metrics)
+    lines += ["", f"Licences of the text: {', '.join(draft.licences) or 'not recorded'}.",
+              f"Sources: {', '.join(draft.sources) or 'not recorded'}.", "", *_settings(settings)]  # fmt: skip
+    lines += ["`lineage.json` leads back to the model it began from and to the samples; `report.html` shows how it learned."]
+    return "\n".join(lines) + "\n"
+
+
 def _opening(name: str, library: str, task: str) -> list[str]:
     """Front matter and title."""
     return ["---", f"library_name: {library}", f"pipeline_tag: {task}", "tags: [danlu]", "---", "", f"# {name}", ""]

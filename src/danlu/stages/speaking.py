@@ -1,0 +1,128 @@
+"""Models that keep their words while they are taught: how they begin (template, new tokens), and what folder they leave."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from danlu.core import files, log
+from danlu.core.errors import BadSettings, UnsupportedModel
+from danlu.core.labels import NO_LABEL
+
+if TYPE_CHECKING:
+    from danlu.core.page import Page
+    from danlu.stages.teaching import Lesson
+    from danlu.tokenizer.tokenizer import Tokenizer
+    from danlu.train.samples import Samples
+
+
+def speaker(config: Any, tokenizer: "Tokenizer") -> "tuple[Any, Tokenizer]":
+    """The model with its words, and its tokenizer with a chat template. Raises UnsupportedModel, BadSettings."""
+    from danlu.models import packed
+    from danlu.models.base import CausalLM
+    from danlu.models.heads import is_headed
+    from danlu.models.weights import load_model, read_config
+
+    found = read_config(config.model)
+    if is_headed(found):
+        raise UnsupportedModel(
+            f"{config.model} has a head in place of words, so it cannot be taught to answer in words. Give the model that it was "
+            f"made from."
+        )
+    if packed.KEY in found:
+        raise UnsupportedModel(
+            f"{config.model} is in small integers, which gradients cannot move. Give the model that it was made from "
+            f"(danlu inspect {config.model})."
+        )
+    model = load_model(config.model)
+    if not isinstance(model, CausalLM) or model.counted:
+        raise UnsupportedModel(
+            f"{config.model} ({model.config.name}) does not write a text on by weights that gradients move, and conversations "
+            f"are written on. Take a model that was trained with --objective.name causal."
+        )
+    return model, with_template(config, tokenizer)
+
+
+def with_template(config: Any, tokenizer: "Tokenizer") -> "Tokenizer":
+    """The tokenizer with the chat template of the result."""
+    from danlu.tokenizer.chat import CHATML
+    from danlu.tokenizer.definition import IM_END, IM_START
+    from danlu.tokenizer.tokenizer import Tokenizer
+
+    asked = config.template
+    if asked is None and tokenizer.chat_template:
+        return tokenizer
+    text = CHATML if asked in (None, "chatml") else template_file(Path(asked))
+    if text == CHATML and (lacking := [one for one in (IM_START, IM_END) if one not in tokenizer.special_tokens]):
+        raise BadSettings(
+            f"the chatml template frames turns with {IM_START} and {IM_END}, and the tokenizer of {config.model} lacks "
+            f"{' and '.join(lacking)}. Add them (--new_tokens '{IM_START}' '{IM_END}'), or give a --template of tokens it has."
+        )
+    return Tokenizer(tokenizer.definition, tokenizer.config, text)
+
+
+def template_file(path: Path) -> str:
+    """The text of a template. Raises BadSettings where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"--template {path} is neither chatml nor a readable file ({error}).") from None
+
+
+def show(samples: "Samples", tokenizer: "Tokenizer", count: int) -> None:
+    """The first samples in colour, on the terminal."""
+    from danlu.tokenizer import colours
+
+    for number in range(min(count, len(samples))):
+        one = samples.encoded[number]
+        colours.show(one.ids.tolist(), (one.targets != NO_LABEL).tolist(), tokenizer, samples.origin(number))
+
+
+def ends_of(samples: "dict[str, Samples]") -> list[int]:
+    """The tokens that end what is learned, commonest first: those that serving stops at."""
+    counted: dict[int, int] = {}
+    for one in samples["train"].encoded:
+        if one.cut:
+            continue
+        learned = one.targets != NO_LABEL
+        last = learned & ~learned_after(learned)
+        for token in one.targets[last].tolist():
+            counted[token] = counted.get(token, 0) + 1
+    return sorted(counted, key=lambda token: (-counted[token], token))
+
+
+def learned_after(learned: Any) -> Any:
+    """Whether the place behind each is learned too."""
+    import numpy as np
+
+    return np.append(learned[1:], False)
+
+
+def keep(
+    config: Any, model: Any, lesson: "Lesson", draft: Any, settings: dict[str, Any]
+) -> "tuple[str, Callable[[Page], None] | None]":
+    """Write the folder of a model with its words. What to say of it, and its part of the report."""
+    from danlu.models.weights import save_model
+    from danlu.train import card
+
+    save_model(model, draft.path)
+    keep_words(lesson, draft.path)
+    facts = {"family": model.config.name, "context": model.config.context, "vocab_size": model.config.vocab_size,
+             "parameters": draft.metrics["parameters"]}  # fmt: skip
+    files.write_text(draft.path / "README.md", card.write_chat_card(config.out.name, facts, draft, settings))
+    return "", None
+
+
+def keep_words(lesson: "Lesson", folder: Path) -> None:
+    """Tokenizer, template, and the tokens at which an answer ends, into a folder."""
+    lesson.tokenizer.save(folder)
+    path = folder / "generation_config.json"
+    said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"_from_model_config": True}
+    special = set(lesson.tokenizer.special_tokens.values())
+    before = said.get("eos_token_id")
+    ends = [token for token in ends_of(lesson.samples) if token in special] if lesson.samples else []
+    known = [*ends, *(before if isinstance(before, list) else [before] if before is not None else [])]
+    said["eos_token_id"] = list(dict.fromkeys(known)) or None
+    if not ends and lesson.samples:
+        log.warn("no end of turn was learned: the model may not stop by itself (see errors#no-end-of-turn)")
+    files.write_text(path, json.dumps(said, indent=2) + "\n")

@@ -90,6 +90,12 @@ class BadInput(DanluError):
     anchor = "bad-input"
 
 
+class PreflightFailed(BadInput):
+    """Samples, template or packing with which the model would learn something else than it is served with."""
+
+    anchor = "preflight"
+
+
 class NoUsableText(DanluError):
     """Nothing is left to work on: an empty folder, or every document was dropped or quarantined."""
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 class Align(Teaching):
-    """Pairs of answers (dpo, kto, orpo, simpo, reward) are learned from as they are; prompts whose answers can be judged (grpo, rloo,
-    reinforce_pp, ppo) are answered by the model as it learns. An interrupted run goes on when the same command is given again."""
+    """Pairs of answers (dpo, kto, orpo, simpo, reward) are learned from as they are; prompts whose answers can be judged (grpo,
+    rloo, reinforce_pp, ppo) are answered by the model as it learns. An interrupted run goes on when the same command is given
+    again."""
 
     positional = ("model", "dataset")
 

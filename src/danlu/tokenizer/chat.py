@@ -8,13 +8,15 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import Any
 
 from danlu.core.errors import BadInput, nearest
 from danlu.tokenizer import sandbox
 from danlu.tokenizer.definition import IM_END, IM_START
 from danlu.tokenizer.engines import Reference
+from danlu.tokenizer.template import MARKS
 from danlu.tokenizer.tokenizer import Tokenizer
 
 CHATML = """\
@@ -77,8 +79,9 @@ additionalProperties minimum maximum"""
 """Keys that templates ask for; others (names of parameters) come from outside like every text."""
 _FRAME = frozenset(_KEYS.split())
 _FRAMING = re.compile(r"<[^\s<>]+>|\[[A-Z_/]+\]")
-_PRIVATE = range(0xE000, 0xF900)
+_PRIVATE = re.compile("[\ue000-\uf8ff]")
 """Characters that Unicode gives no meaning."""
+_UNUSED = [chr(code) for code in range(0xE000, 0xF900)]
 
 
 def render(template: Template, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True,
@@ -125,6 +128,67 @@ def encode_chat(tokenizer: Tokenizer, template: Template, messages: Sequence[Map
         near, safe = (_until(text, private.cut) for text in (near, safe))
     same = private.specials(near) == private.specials(safe)
     return private.encode(near if same else safe)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Several renderings of parts of one conversation under one disguise, so that they can be compared letter by letter."""
+
+    texts: list[str]
+    marks: list[list[tuple[int, int]] | None]
+    """Of each text the stretches that the template marks as the model's; None where it was not asked."""
+    shown: Callable[[str], str]
+    """A text as it was said."""
+    specials: Callable[[str], list[tuple[str, int, int]]]
+    """Special tokens of a text with their places."""
+    encode: Callable[[str], list[int]]
+    """The ids of a text."""
+
+
+def draw_together(tokenizer: Tokenizer, template: str, conversations: Sequence[tuple[Sequence[Mapping[str, Any]], bool]],
+                  tools: Sequence[Mapping[str, Any]] | None = None, marked: bool = False) -> Drawn:  # fmt: skip
+    """Render beginnings of one conversation, each with whether a generation prompt follows; ids are those of `encode_chat`.
+
+    marked: report the stretches between `{% generation %}` and `{% endgeneration %}`. Raises BadInput.
+    """
+    longest = max((messages for messages, _ in conversations), key=len)
+    spoken = [_spoken(message) for message in longest]
+    said = {"messages": spoken, "tools": list(tools) if tools else None, "documents": None}
+    private = _Private(tokenizer, template, said)
+    own = [{**roles(tokenizer), "add_generation_prompt": prompt} for _, prompt in conversations]
+    sizes = [len(messages) for messages, _ in conversations]
+    given = [
+        {**shown, **one, "messages": shown["messages"][:size]}
+        for shown in (private.hide_names(said), private.hide_all(said))
+        for size, one in zip(sizes, own, strict=True)
+    ]
+    count = len(sizes)
+    begin, end = private.marks
+    with_marks = [{**one, MARKS[0]: begin, MARKS[1]: end} for one in given] if marked else []
+    drawn = _draw(template, [*given, *with_marks], private.show)
+    hidden = [private.specials(near) != private.specials(far) for near, far in zip(drawn, drawn[count:], strict=False)][:count]
+    texts = [drawn[at + count * far] for at, far in enumerate(hidden)]
+    found: list[list[tuple[int, int]] | None] = [
+        _stretches(drawn[at + count * (2 + far)], texts[at], begin, end) if marked else None for at, far in enumerate(hidden)
+    ]
+    return Drawn(texts, found, private.show, _added(tokenizer).special, private.encode)
+
+
+def _stretches(marked: str, text: str, begin: str, end: str) -> list[tuple[int, int]]:
+    """Where the marked stretches of a text stand once the marks are taken out."""
+    found: list[tuple[int, int]] = []
+    starts: list[int] = []
+    at = 0
+    for part in re.split(f"([{begin}{end}])", marked):
+        if part == begin:
+            starts.append(at)
+        elif part == end and starts:
+            found.append((starts.pop(), at))
+        else:
+            at += len(part)
+    if marked.replace(begin, "").replace(end, "") != text:
+        raise BadInput("the chat template works on what it marks with {% generation %}, so that its place cannot be told.")
+    return [(start, stop) for start, stop in sorted(found) if stop > start]
 
 
 def switches(template: Template) -> frozenset[str]:
@@ -257,12 +321,13 @@ class _Private:
     def __init__(self, tokenizer: Tokenizer, template: str, said: Any):
         self._tokenizer = tokenizer
         self._special, self._words = _control(tokenizer)
-        used = {character for text in (template, *_texts(said)) for character in text if ord(character) in _PRIVATE}
+        used = {character for text in (template, *_texts(said)) for character in _PRIVATE.findall(text)}
         letters = sorted({letter for name in self._special + self._words for letter in name if not letter.isspace()})
-        free = [chr(code) for code in _PRIVATE if chr(code) not in used]
-        if len(free) <= len(letters):
+        free = list(islice((one for one in _UNUSED if one not in used), len(letters) + 3))
+        if len(free) < len(letters) + 3:
             raise BadInput("the conversation uses nearly all of Unicode's private characters; leave some out.")
-        self.cut, *free = free
+        self.cut, begin, end, *free = free
+        self.marks = begin, end
         self._there = {ord(letter): stand_in for letter, stand_in in zip(letters, free, strict=False)}
         self._back = {ord(stand_in): chr(code) for code, stand_in in self._there.items()}
 

@@ -24,15 +24,21 @@ unique upper"""
 """All that templates use. What draws by chance (random) or is made for web pages is left out."""
 
 
+MARKS = ("danlu_generation_begins", "danlu_generation_ends")
+"""Variables that stand before and after what a template marks; they are nothing unless somebody gives them."""
+
+
 class Generation(Extension):
     """`{% generation %} … {% endgeneration %}` marks what the model says, for training; when rendering, its content stands."""
 
     tags = {"generation"}  # noqa: RUF012  # jinja2 declares it so
 
     def parse(self, parser: Any) -> nodes.Node:
-        """The marked part as it stands, in a scope of its own."""
+        """The marked part as it stands, in a scope of its own, between the marks where there are any."""
         line = next(parser.stream).lineno
-        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+        before, after = (nodes.Output([nodes.Name(name, "load")], lineno=line) for name in MARKS)
+        inner = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope([before, *inner, after], lineno=line)
 
 
 class PlainNamespace(Namespace):
@@ -65,7 +71,7 @@ def names(template: str) -> list[str]:
     """Variables that a template reads and never sets itself."""
     tree = environment().parse(template)
     own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
-    return sorted(find_undeclared_variables(tree) - own - environment().globals.keys())
+    return sorted(find_undeclared_variables(tree) - own - environment().globals.keys() - set(MARKS))
 
 
 @functools.lru_cache(maxsize=16)

@@ -33,6 +33,13 @@ class TooLong(Exception):
         self.tokens = tokens
 
 
+class Useless(Exception):
+    """A sample that nothing can be learned from; `reason` is its name in the ledger."""
+
+    def __init__(self, reason: str):
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Encoded:
     """A sample, or a part of one, as tokens, (T,) each."""
@@ -94,7 +101,11 @@ class Labelled(Objective):
 
     @abstractmethod
     def encode(self, document: Document, frame: Frame, overlong: Overlong) -> list[Encoded]:
-        """A sample as tokens that fit the frame, in parts where it was split. Raises TooLong, BadInput."""
+        """A sample as tokens that fit the frame, in parts where it was split. Raises TooLong, Useless, BadInput."""
+
+    def complete(self, encoded: Sequence[Encoded]) -> list[Encoded]:
+        """The samples of a split once all are encoded; others where samples lend one another parts."""
+        return list(encoded)
 
     def partners(self, groups: Array, epoch: int, seed: int) -> Array | None:
         """For each sample the one that stands behind it in an epoch, given the samples' targets; None: each stands alone."""

@@ -22,7 +22,7 @@ from danlu.models.heads import texts_in_rows
 from danlu.objectives.base import Batch
 from danlu.objectives.contrast import joined
 from danlu.objectives.frame import Frame
-from danlu.objectives.labelled import Encoded, Labelled, Overlong, SampleRow, TooLong
+from danlu.objectives.labelled import Encoded, Labelled, Overlong, SampleRow, TooLong, Useless
 
 Array = NDArray[Any]
 
@@ -68,6 +68,7 @@ def read(documents: Iterable[Document], total: int, objective: Labelled, frame: 
         for document in documents:
             bar.advance(1)
             _add(found, document, objective, frame, overlong)
+    found.encoded = objective.complete(found.encoded)
     return found
 
 
@@ -81,6 +82,9 @@ def _add(found: Samples, document: Document, objective: Labelled, frame: Frame, 
                 f"sees {frame.most} at once. Say --overlong drop, truncate or split (all are counted in the ledger), or take a "
                 f"model with a longer context."
             ) from None
+        parts = []
+    except Useless as why:
+        found.ledger[why.reason] = found.ledger.get(why.reason, 0) + 1
         parts = []
     counted = {"samples": 1, "dropped": not parts, "truncated": any(part.cut for part in parts), "split": len(parts) > 1,
                "parts": len(parts)}  # fmt: skip

@@ -23,7 +23,7 @@ from danlu.core.errors import (
 )
 
 _OF_ONE_RUN = ("run.json", "plan.json", "horizon.json", "guard.json", "events.jsonl", "tokenizer", "checkpoints", "profile",
-               "tensorboard")  # fmt: skip
+               "tensorboard", "reference.safetensors")  # fmt: skip
 
 
 class Workplace:

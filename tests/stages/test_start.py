@@ -197,3 +197,20 @@ def test_the_family_is_the_folders_unless_one_is_named(tmp_path):
     assert Pretrain(dataset="d", out="o").model.name == "qwen3"
     assert Pretrain(dataset="d", out="o", init=tmp_path / "foreign", model={"sliding_window": 7}).model.sliding_window == 7
     assert Pretrain(dataset="d", out="o", init=tmp_path / "foreign", model={"name": "llama"}).model.name == "llama"
+
+
+def test_old_text_is_shown_again_and_counted(folder, tmp_path):
+    write_dataset(tmp_path / "new", documents=23)
+    made = danlu.pretrain(**{**RUN, "dataset": tmp_path / "new", "init": folder / "base", "replay": folder / "data",
+                             "replay_share": 0.25, "out": tmp_path / "on", "steps": 5})  # fmt: skip
+    ledger, rows = made.lineage.ledger, 5 * RUN["batch_rows"]
+    tokens = ledger["tokens"]
+    assert ledger["replay"]["rows"] == rows // 4
+    assert tokens["served"] == tokens["trained_on"] == rows * (tokens["served"] // rows)
+    width = tokens["served"] // rows
+    assert ledger["replay"]["served"] == rows // 4 * width
+    assert tokens["epochs"] == pytest.approx((rows - rows // 4) * width / tokens["learnable"], abs=1e-6)
+    assert ledger["replay_sources"] and ledger["replay"]["documents"] == 60
+    assert {one.role for one in made.lineage.inputs} == {"dataset", "init", "replay"}
+    with pytest.raises(BadSettings, match="--init"):
+        danlu.pretrain(dataset=folder / "data", replay=folder / "data", out=tmp_path / "x", **RUN)

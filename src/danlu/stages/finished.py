@@ -24,6 +24,7 @@ def finished(
 
     inputs = [dataset.as_input("dataset")]
     inputs += [start.as_input(config.init)] if config.init else []
+    inputs += [open_artifact(config.replay, "dataset").as_input("replay")] if config.replay else []
     inputs += [open_artifact(config.tokenizer).as_input("tokenizer")] if config.tokenizer else []
     with publish(config.out, kind="model", stage="pretrain", settings=config, inputs=inputs, overwrite=config.overwrite) as draft:
         save_model(model, draft.path)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from danlu.train.loop import Run
     from danlu.train.plan import Pace, Plan
 
-_FREE = ("dataset", "out", "init", "tokenizer", "threads", "compile", "recompute", "parallel", "watch", "overwrite")
+_FREE = ("dataset", "out", "init", "replay", "tokenizer", "threads", "compile", "recompute", "parallel", "watch", "overwrite")
 """Settings that may change between the attempts of a run: paths (the ids count) and what moves only the last digits."""
 _ADVICE = (
     "Fewer --micro_rows take less memory and change nothing else; --recompute trades memory for time; shorter --row_tokens or "
@@ -72,6 +72,10 @@ class Pretrain(Settings):
     """Model folder to write, in Hugging Face's layout; the run's own state lies beside it in OUT.run."""
     init: Path | None = None
     """Model folder to go on from: weights, sizes, tokenizer. --model may change what moves no weight: rope_scaling, ..."""
+    replay: Path | None = None
+    """Folder of text that the model of --init has learned from: a part of the rows shows it again, so that less is forgotten."""
+    replay_share: float = Field(0.1, gt=0, lt=1)
+    """Part of the rows that --replay fills."""
     tokenizer: Path | None = None
     """Folder that `danlu tokenizer` wrote; left out: one is trained on the dataset, with a vocabulary that suits the budget."""
     budget: Budget = "10m"  # type: ignore[assignment]  # defaults are validated
@@ -156,6 +160,9 @@ def pretrain(config: Pretrain) -> Artifact | None:
         tokenizer = _tokenizer(config, place, plan.vocab_size, world)
         _check_vocabulary(config, tokenizer)
         tokens = {split: _tokens(config, dataset, place, tokenizer, split, world) for split in ("train", "validation")}
+        if config.replay:
+            old = open_artifact(config.replay, "dataset")
+            tokens["replay"] = _tokens(config.model_copy(update={"dataset": config.replay}), old, place, tokenizer, "train", world)
         run = _assemble(config, place, plan, tokenizer, tokens, world)
         run.stop = stop
         run.watchers = _watchers(config, plan, pace, run, tokenizer, tokens["validation"])
@@ -186,6 +193,7 @@ def _identity(config: Pretrain, dataset: Artifact) -> dict[str, Any]:
     settings = config.model_dump(mode="json", exclude=set(_FREE))
     begun = {"init": start.as_input(config.init).id} if config.init else {}
     known = Tokenizer.open(config.brought).id if config.brought else None
+    begun |= {"replay": open_artifact(config.replay, "dataset").id} if config.replay else {}
     return {**settings, **begun, "dataset": dataset.id, "tokenizer": known}
 
 
@@ -304,6 +312,7 @@ def _assemble(
     import torch
 
     from danlu.core.seeds import derive
+    from danlu.data.replay import Replay
     from danlu.train.batches import Batches
     from danlu.train.parallel import Parallel, compile_blocks, save_activations
 
@@ -324,7 +333,9 @@ def _assemble(
     for part in tokens.values():
         if part is not None:
             objective.check(part, plan.row_tokens)
-    packer = objective.packer(train_tokens, plan.row_tokens, config.seed)
+    packer: Any = objective.packer(train_tokens, plan.row_tokens, config.seed)
+    if (old := tokens.get("replay")) is not None:
+        packer = Replay(packer, objective.packer(old, plan.row_tokens, config.seed), config.replay_share)
     by_time = plan.budget.unit == "seconds" and config.steps is None
     return new_run(
         config, place, parallel, optimiser=optimiser, schedule=schedule, steps=plan.steps,

@@ -33,6 +33,8 @@ def family(folder: Path) -> str:
 def check(config: Any) -> None:
     """Raise BadSettings or TokenizerMismatch where --init does not go with the run's other settings."""
     if config.init is None:
+        if config.replay:
+            raise BadSettings("--replay shows a model again what it has learned: say which one with --init, or leave it out.")
         return
     if config.vocab_size:
         raise BadSettings("--init brings its tokenizer: leave --vocab_size out, it is for a tokenizer that is trained.")

@@ -25,15 +25,20 @@ def token_ledger(run: Run, tokens: Mapping[str, TokenSet | None]) -> dict[str, A
     stored, packer, done = tokens["train"], run.batches.packer, run.done
     assert stored is not None
     served = done.tokens + done.left_out_tokens
+    old_rows = packer.old_before(run.step * run.batches.rows) if tokens.get("replay") is not None else 0
+    new = served - old_rows * packer.row_tokens
     ledger: dict[str, Any] = {
         "tokens": {
             "documents": len(stored), "stored": stored.tokens, "learnable": packer.pairs_per_epoch, "served": served,
-            "trained_on": done.tokens, "left_out": done.left_out_tokens, "epochs": round(served / packer.pairs_per_epoch, 6),
+            "trained_on": done.tokens, "left_out": done.left_out_tokens, "epochs": round(new / packer.pairs_per_epoch, 6),
         },
         "train_sources": stored.by_source(),
     }  # fmt: skip
     if done.targets != done.tokens:
         ledger["tokens"]["targets"] = done.targets
+    if (old := tokens.get("replay")) is not None:
+        ledger["replay"] = {"documents": len(old), "stored": old.tokens, "rows": old_rows, "served": old_rows * packer.row_tokens}
+        ledger["replay_sources"] = old.by_source()
     if (heldout := tokens["validation"]) is not None:
         ledger["validation_sources"] = heldout.by_source()
     return ledger

@@ -5,7 +5,7 @@ training reads what serving will send. T tokens of a sample.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from danlu.data.shards import Document
 from danlu.objectives.frame import Frame
 from danlu.objectives.labelled import Encoded, Labelled, Overlong, TooLong
 from danlu.tokenizer.tokenizer import Tokenizer
+from danlu.tokenizer.turns import Taught, lessons, taught
 
 Array = NDArray[Any]
 Messages = list[dict[str, Any]]
@@ -40,25 +41,30 @@ class Answers(Labelled):
     def conversation(self, messages: Messages, tools: Messages | None, first: int, document: Document) -> tuple[Array, Array]:
         """Ids and targets, (T,) each: asked for are the tokens that assistant messages from number `first` on consist of.
 
-        Raises BadInput for a conversation that the template refuses or in which nothing is asked for.
+        Raises BadInput for a conversation that the template refuses or in which nothing is asked for, and for one that cannot
+        stand in one sequence.
         """
-        from danlu.tokenizer.turns import taught
+        return self._asked(taught, messages, tools, first, document)[0]
 
+    def lessons(self, messages: Messages, tools: Messages | None, first: int, document: Document) -> list[tuple[Array, Array]]:
+        """`conversation` in as few sequences as hold every turn just as it is served."""
+        return self._asked(lessons, messages, tools, first, document)
+
+    def _asked(
+        self, teach: Callable[..., Any], messages: Messages, tools: Messages | None, first: int, document: Document
+    ) -> list[tuple[Array, Array]]:
         assert self.tokenizer is not None
-        template = self.tokenizer.chat_template
-        assert template is not None
         try:
-            found = taught(self.tokenizer, template, messages, tools, first)
+            found = teach(self.tokenizer, self.tokenizer.chat_template, messages, tools, first)
         except BadInput as error:
             raise BadInput(f"{place_of(document)}: {error.args[0]}") from None
-        ids = np.array(found.ids, np.int64)
-        targets = np.where(np.array(found.mask, bool)[1:], ids[1:], NO_LABEL)
-        if not (targets != NO_LABEL).any():
-            raise BadInput(
-                f"{place_of(document)}: no token of this conversation would be learned: it has no message of an assistant"
-                f"{'' if not first else ' behind its prompt'}. Leave it out of the data."
-            )
-        return ids[:-1], targets
+        return [_pairs(one) for one in (found if isinstance(found, list) else [found])]
+
+
+def _pairs(found: Taught) -> tuple[Array, Array]:
+    """Each token but the last, and what it is asked for."""
+    ids = np.array(found.ids, np.int64)
+    return ids[:-1], np.where(np.array(found.mask, bool)[1:], ids[1:], NO_LABEL)
 
 
 def whole(ids: Array, targets: Array, frame: Frame, overlong: Overlong) -> Encoded:

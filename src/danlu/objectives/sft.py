@@ -15,7 +15,7 @@ from danlu.objectives import OBJECTIVES
 from danlu.objectives.answers import Answers, Messages, messages_of, tools_of, whole
 from danlu.objectives.base import Batch
 from danlu.objectives.frame import Frame
-from danlu.objectives.labelled import Encoded, Overlong, TooLong
+from danlu.objectives.labelled import Encoded, Overlong
 
 
 @OBJECTIVES.register
@@ -33,9 +33,9 @@ class Sft(Answers):
     def encode(self, document: Document, frame: Frame, overlong: Overlong) -> list[Encoded]:
         messages, tools = messages_of(document, "messages"), tools_of(document)
         first = _last(messages) if self.config.turns == "last" else 0
-        ids, targets = self.conversation(messages, tools, first, document)
-        if overlong != "split" or len(ids) <= frame.most:
-            return [whole(ids, targets, frame, overlong)]
+        found = self.lessons(messages, tools, first, document)
+        if overlong != "split" or all(len(ids) <= frame.most for ids, _ in found):
+            return [whole(ids, targets, frame, overlong) for ids, targets in found]
         return list(self._parts(messages, tools, first, document, frame))
 
     def _parts(
@@ -47,31 +47,38 @@ class Sft(Answers):
         """
         system = [one for one in messages[:1] if one["role"] in ("system", "developer")]
         exchanges = _exchanges(messages[len(system) :])
-        at, before = 0, len(system)
-        while at < len(exchanges):
-            fitting, found = at, None
-            while fitting < len(exchanges):
-                part = [*system, *(one for exchange in exchanges[at : fitting + 1] for one in exchange)]
-                learned = max(first - before + len(system), 0)
-                if not any(one["role"] == "assistant" for one in part[learned:]):
-                    fitting += 1
-                    continue
-                ids, targets = self.conversation(part, tools, learned, document)
-                if len(ids) > frame.most:
-                    if found is None:
-                        raise TooLong(len(ids) + 1)
-                    break
-                found = whole(ids, targets, frame, "split")
-                fitting += 1
-            before += sum(map(len, exchanges[at:fitting]))
-            at = fitting
-            if found is not None:
-                yield found
+        begin = len(system)  # place of the stretch's first message in the conversation
+        while exchanges:
+            held = max(1, self._fitting(system, exchanges, tools, first - begin, document, frame))
+            part = [*system, *(one for exchange in exchanges[:held] for one in exchange)]
+            learned = max(first - begin + len(system), 0)
+            if _says(part[learned:]):
+                for ids, targets in self.lessons(part, tools, learned, document):
+                    yield whole(ids, targets, frame, "split")
+            begin += sum(map(len, exchanges[:held]))
+            exchanges = exchanges[held:]
+
+    def _fitting(
+        self, system: Messages, exchanges: list[Messages], tools: Messages | None, first: int, document: Document, frame: Frame
+    ) -> int:
+        """How many exchanges fit together, from the first on. first: number of the first message behind `system` to learn."""
+        part = list(system)
+        for held, exchange in enumerate(exchanges):
+            part += exchange
+            learned = max(first + len(system), 0)
+            if _says(part[learned:]) and any(len(ids) > frame.most for ids, _ in self.lessons(part, tools, learned, document)):
+                return held
+        return len(exchanges)
 
     def loss_sum(self, model: Any, batch: Batch) -> Tensor:
         hidden_BTD = model.hidden(batch.ids, documents_BT=batch.documents)
         loss: Tensor = model.cross_entropy_sum(hidden_BTD.flatten(0, 1), batch.targets.flatten())
         return loss
+
+
+def _says(messages: Messages) -> bool:
+    """Whether there is anything of an assistant's to learn."""
+    return any(one["role"] == "assistant" and one.get("weight", 1) != 0 for one in messages)
 
 
 def _last(messages: Messages) -> int:

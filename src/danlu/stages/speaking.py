@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danlu.core import files, log
+from danlu.core import files
 from danlu.core.errors import BadSettings, UnsupportedModel
 from danlu.core.labels import NO_LABEL
 
@@ -47,7 +47,7 @@ def with_template(config: Any, tokenizer: "Tokenizer") -> "Tokenizer":
     """The tokenizer with the chat template of the result."""
     from danlu.tokenizer.chat import CHATML
     from danlu.tokenizer.definition import IM_END, IM_START
-    from danlu.tokenizer.tokenizer import Tokenizer
+    from danlu.tokenizer.turns import with_template as framed
 
     asked = config.template
     if asked is None and tokenizer.chat_template:
@@ -58,7 +58,7 @@ def with_template(config: Any, tokenizer: "Tokenizer") -> "Tokenizer":
             f"the chatml template frames turns with {IM_START} and {IM_END}, and the tokenizer of {config.model} lacks "
             f"{' and '.join(lacking)}. Add them (--new_tokens '{IM_START}' '{IM_END}'), or give a --template of tokens it has."
         )
-    return Tokenizer(tokenizer.definition, tokenizer.config, text)
+    return framed(tokenizer, text)
 
 
 def template_file(path: Path) -> str:
@@ -78,26 +78,6 @@ def show(samples: "Samples", tokenizer: "Tokenizer", count: int) -> None:
         colours.show(one.ids.tolist(), (one.targets != NO_LABEL).tolist(), tokenizer, samples.origin(number))
 
 
-def ends_of(samples: "dict[str, Samples]") -> list[int]:
-    """The tokens that end what is learned, commonest first: those that serving stops at."""
-    counted: dict[int, int] = {}
-    for one in samples["train"].encoded:
-        if one.cut:
-            continue
-        learned = one.targets != NO_LABEL
-        last = learned & ~learned_after(learned)
-        for token in one.targets[last].tolist():
-            counted[token] = counted.get(token, 0) + 1
-    return sorted(counted, key=lambda token: (-counted[token], token))
-
-
-def learned_after(learned: Any) -> Any:
-    """Whether the place behind each is learned too."""
-    import numpy as np
-
-    return np.append(learned[1:], False)
-
-
 def keep(
     config: Any, model: Any, lesson: "Lesson", draft: Any, settings: dict[str, Any]
 ) -> "tuple[str, Callable[[Page], None] | None]":
@@ -115,14 +95,11 @@ def keep(
 
 def keep_words(lesson: "Lesson", folder: Path) -> None:
     """Tokenizer, template, and the tokens at which an answer ends, into a folder."""
+    from danlu.tokenizer.turns import ends_of
+
     lesson.tokenizer.save(folder)
     path = folder / "generation_config.json"
     said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"_from_model_config": True}
-    special = set(lesson.tokenizer.special_tokens.values())
     before = said.get("eos_token_id")
-    ends = [token for token in ends_of(lesson.samples) if token in special] if lesson.samples else []
-    known = [*ends, *(before if isinstance(before, list) else [before] if before is not None else [])]
-    said["eos_token_id"] = list(dict.fromkeys(known)) or None
-    if not ends and lesson.samples:
-        log.warn("no end of turn was learned: the model may not stop by itself (see errors#no-end-of-turn)")
+    said["eos_token_id"] = ends_of(lesson.tokenizer, *(before if isinstance(before, list) else [before]))
     files.write_text(path, json.dumps(said, indent=2) + "\n")

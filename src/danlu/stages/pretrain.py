@@ -161,8 +161,9 @@ def pretrain(config: Pretrain) -> Artifact | None:
         _check_vocabulary(config, tokenizer)
         tokens = {split: _tokens(config, dataset, place, tokenizer, split, world) for split in ("train", "validation")}
         if config.replay:
+            other = config.model_copy(update={"dataset": config.replay})
             old = open_artifact(config.replay, "dataset")
-            tokens["replay"] = _tokens(config.model_copy(update={"dataset": config.replay}), old, place, tokenizer, "train", world)
+            tokens["replay"] = _tokens(other, old, place, tokenizer, "train", world)
         run = _assemble(config, place, plan, tokenizer, tokens, world)
         run.stop = stop
         run.watchers = _watchers(config, plan, pace, run, tokenizer, tokens["validation"])

@@ -115,7 +115,10 @@ class Measurer:
                 text = editor.edit(text)
             return text
 
-        text, sample = self.form.edit(raw.text, raw.sample, edit) if self.form else (edit(raw.text), {})
+        try:
+            text, sample = self.form.edit(raw.text, raw.sample, edit) if self.form else (edit(raw.text), {})
+        except ValueError as error:
+            return Bad(raw.line, str(error), size)
         return Row(piece, raw, text, size, sample)
 
     def table(self, rows: Sequence[Row]) -> Any:

@@ -31,12 +31,19 @@ class Form(ABC):
         """The fields of a record that are read."""
         return [part for key, value in self.config if key != "name" for part in str(value).split(",")]
 
+    def optional(self) -> list[str]:
+        """Fields that are read where a record has them."""
+        return []
+
     @abstractmethod
     def take(self, record: Mapping[str, Any]) -> tuple[str, Sample]:
         """The text and the columns of a record. Raises ValueError, in words, where a field is missing or makes no sense."""
 
     def edit(self, text: str, sample: Sample, editor: Callable[[str], str]) -> tuple[str, Sample]:
-        """The sample after the editors. A form whose columns point into the text leaves both as they were read."""
+        """The sample after the editors. A form whose columns point into the text leaves both as they were read.
+
+        Raises ValueError, in words, where nothing is left of a part that must say something.
+        """
         return editor(text), sample
 
 

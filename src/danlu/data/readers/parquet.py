@@ -30,7 +30,8 @@ class Parquet(Reader):
         try:
             with pq.ParquetFile(opened.piece.place) as file:
                 wanted = self.form.fields() if self.form else self.config.text.split(",")
-                columns = [name for name in (*wanted, "licence", "license") if name in file.schema_arrow.names]
+                more = self.form.optional() if self.form else []
+                columns = [name for name in (*wanted, *more, "licence", "license") if name in file.schema_arrow.names]
                 if lacking := sorted(set(wanted) - set(columns)):
                     raise Unreadable(f"no column {', '.join(map(repr, lacking))}; it has {', '.join(file.schema_arrow.names)}")
                 for batch in file.iter_batches(batch_size=256, columns=columns):

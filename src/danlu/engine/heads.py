@@ -1,10 +1,10 @@
-"""A model with a head opened for use: texts in; classes, numbers, tags, answers or vectors out.
+"""A model with a head opened for use: texts in; classes, numbers, tags, answers, vectors or rewards out.
 
 Texts are packed into rows, isolated from one another, so what a text gets does not depend on its neighbours.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -21,12 +21,13 @@ from danlu.models.base import MaskedLM
 from danlu.models.heads import Headed, texts_in_rows
 from danlu.models.weights import save_model
 from danlu.objectives.frame import Frame
+from danlu.objectives.reward import conversation_ids
 from danlu.tokenizer.tokenizer import Tokenizer
 
 _ROW, _ROWS = 256, 32
 _MOST_WORDS = 30
 """Words of an answer at most, by tokens; longer stretches are not considered."""
-_DOES = {"classify": "classify", "regress": "classify", "tag": "tag", "extract": "answer", "embed": "embed"}
+_DOES = {"classify": "classify", "regress": "classify", "tag": "tag", "extract": "answer", "embed": "embed", "reward": "score"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class HeadedModel:
 
     @property
     def task(self) -> str:
-        """What the head answers: classify, regress, tag, extract, embed."""
+        """What the head answers: classify, regress, tag, extract, embed, reward."""
         return str(self.model.config.head.task)
 
     @property
@@ -82,6 +83,26 @@ class HeadedModel:
         if head.task == "regress":
             return [float(value) for value in scores_NC[:, 0] * head.deviation + head.mean]
         return [_class_of(row, head.labels) for row in _softmax(scores_NC)]
+
+    def score(
+        self,
+        conversations: Sequence[Sequence[Mapping[str, Any]]],
+        tools: Sequence[Sequence[Mapping[str, Any]] | None] | None = None,
+        overlong: Literal["raise", "truncate"] = "raise",
+    ) -> list[float]:
+        """The reward of each finished conversation, a list of messages. tools: for each the functions that it offers.
+
+        A model with one number for a text, as TRL's reward models, serves too. Raises PromptTooLong, BadInput.
+        """
+        if self.task not in ("reward", "regress"):
+            self._wants("score")
+        if not conversations:
+            raise BadInput("no conversation was given. Give a list of them.")
+        offered = tools or [None] * len(conversations)
+        encoded = [conversation_ids(self.tokenizer, *one) for one in zip(conversations, offered, strict=True)]
+        head = self.model.config.head
+        cut = [self._fitting(ids, number, overlong) for number, ids in enumerate(encoded)]
+        return [float(value) for value in self._by_ids(cut, self._scored)[:, 0] * head.deviation + head.mean]
 
     def embed(
         self, texts: str | Sequence[str], dim: int | None = None, overlong: Literal["raise", "truncate"] = "raise"
@@ -178,13 +199,24 @@ class HeadedModel:
                 raise PromptTooLong(f"text {number} has {len(ids)} tokens and the model sees {frame.most}. Shorten it, or say "
                                     f"overlong='truncate' to judge by its beginning.")  # fmt: skip
             encoded.append(ids if len(ids) <= frame.most else frame.framed(self.tokenizer.encode(text)[: frame.room]))
+        return self._by_ids(encoded, compute)
+
+    def _fitting(self, ids: list[int], number: int, overlong: str) -> list[int]:
+        if len(ids) > self.context and overlong != "truncate":
+            raise PromptTooLong(f"conversation {number} has {len(ids)} tokens and the model sees {self.context}. Shorten it, or "
+                                f"say overlong='truncate' to judge by its beginning.")  # fmt: skip
+        return ids[: self.context]
+
+    def _by_ids(self, encoded: list[list[int]], compute: Callable[[Tensor, Tensor, Tensor], Tensor]) -> np.ndarray:
+        """One row of numbers for each sequence, float32."""
+        frame = self.frame
         found: dict[int, np.ndarray] = {}
         for order, ids_BT, documents_BT, first_N in self._rows(encoded):
             marked_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
             for text, (row, at) in zip(order, first_N, strict=True):
                 marked_BT[row, at if frame.first else at + len(encoded[text]) - 1] = True
             found |= zip(order, self._compute(compute, ids_BT, documents_BT, marked_BT), strict=True)
-        return np.stack([found[number] for number in range(len(texts))])
+        return np.stack([found[number] for number in range(len(encoded))])
 
     def _by_token(self, encoded: list[list[int]]) -> list[np.ndarray]:
         """Scores of each token of each text, float32 (T, C)."""
@@ -263,6 +295,8 @@ def split_words(text: str) -> list[str]:
 
 def save_headed(model: Headed, tokenizer: Tokenizer, folder: Path) -> None:
     """A folder that transformers opens; an embedding's also opens in sentence-transformers."""
+    if model.config.head.task == "reward" and model.pooling == "last":
+        tokenizer = _with_filling(model, tokenizer)
     save_model(model, folder)
     tokenizer.save(folder)
     (folder / "generation_config.json").unlink()
@@ -281,6 +315,20 @@ def save_headed(model: Headed, tokenizer: Tokenizer, folder: Path) -> None:
     })  # fmt: skip
     _write(folder / "sentence_bert_config.json", {"max_seq_length": model.config.context, "do_lower_case": False})
     _write(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine"})
+
+
+def _with_filling(model: Headed, tokenizer: Tokenizer) -> Tokenizer:
+    """Tokenizer and config with a filling token that ends no conversation: transformers' classes score the last token that is no
+    filling, and fill rows of unequal lengths themselves."""
+    last = conversation_ids(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])[-1]
+    roles = (tokenizer.config.get(role) for role in ("pad_token", "unk_token", "eos_token", "bos_token"))
+    names = [one["content"] if isinstance(one, dict) else one for one in roles]
+    known = {name: tokenizer.vocab[name] for name in (*names, *tokenizer.special_tokens) if name in tokenizer.vocab}
+    name = next((name for name, token in known.items() if token != last), None)
+    if name is None:
+        return tokenizer
+    model.config.body = model.config.body.model_copy(update={"pad_token_id": known[name]})
+    return Tokenizer(tokenizer.definition, {**tokenizer.config, "pad_token": name}, tokenizer.chat_template)
 
 
 def _write(path: Path, content: Any) -> None:

@@ -16,6 +16,7 @@ from danlu.core.errors import BadInput
 from danlu.core.page import Page, new_figure, write_report
 from danlu.data.shards import Document
 from danlu.engine.heads import HeadedModel
+from danlu.evaluate import preferences
 from danlu.metrics.entity_f1 import entity_counts
 from danlu.metrics.interval import Estimate, ratio, resampled
 from danlu.metrics.macro_f1 import confusion, f1_by_class, macro_f1
@@ -47,16 +48,17 @@ def score(model: HeadedModel, documents: Sequence[Document], name: str = "", ove
     """Judge a model on samples of its task. Raises BadInput for samples of another form, PromptTooLong for too long ones."""
     if not documents:
         raise BadInput("there is no sample to judge by. Give a dataset with samples in this split.")
-    judge = {"classify": _classes, "regress": _numbers, "tag": _tags, "extract": _answers, "embed": _vectors}[model.task]
+    judge = {"classify": _classes, "regress": _numbers, "tag": _tags, "extract": _answers, "embed": _vectors,
+             "reward": _rewards}[model.task]  # fmt: skip
     kept = "raise" if overlong == "raise" else "truncate"
     try:
-        found = judge(model, documents, kept)
+        found = judge(model, documents, overlong if model.task == "reward" else kept)
     except KeyError as lacking:
         raise BadInput(
             f"{model.path} has a head for {model.task}, and these samples have no {lacking}. Prepare them with the --form "
             f"that the model was fine-tuned on."
         ) from None
-    found.name, found.samples = name or model.path.name, len(documents)
+    found.name, found.samples = name or model.path.name, found.samples or len(documents)
     return found
 
 
@@ -139,6 +141,11 @@ def _vectors(model: HeadedModel, documents: Sequence[Document], overlong: str) -
         short = f"_{dim}" if dim else ""
         values |= {f"{name}{short}": value for name, value in _ranked(query_ND, key_ND, relevant, dim, keys is queries).items()}
     return Judged("", model.task, 0, dict(reversed(values.items())))
+
+
+def _rewards(model: HeadedModel, documents: Sequence[Document], overlong: str) -> Judged:
+    pairs = preferences.score(model, documents, overlong)
+    return Judged("", model.task, len(pairs), preferences.judge(pairs))
 
 
 def _ranked(query_ND: np.ndarray, key_ND: np.ndarray, relevant: np.ndarray, dim: int, same: bool) -> dict[str, Estimate]:

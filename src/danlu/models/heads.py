@@ -21,14 +21,16 @@ from danlu.models.weights import load_model, read_config
 from danlu.nn.init import initialise
 from danlu.nn.linear import Linear
 
-Task = Literal["classify", "regress", "tag", "extract", "embed"]
+Task = Literal["classify", "regress", "tag", "extract", "embed", "reward"]
 Pooling = Literal["last", "first", "mean"]
 KEY = "danlu_head"
 """Our field of config.json."""
 _SUFFIXES = {
     "classify": "ForSequenceClassification", "regress": "ForSequenceClassification", "tag": "ForTokenClassification",
-    "extract": "ForQuestionAnswering", "embed": "Model",
+    "extract": "ForQuestionAnswering", "embed": "Model", "reward": "ForSequenceClassification",
 }  # fmt: skip
+_ABOUT_TEXT = ("classify", "regress", "reward")
+"""Tasks that score a text as a whole."""
 _LANGUAGE = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
 _OLD_TAGGERS = ("gpt2", "gpt_neox", "bloom")
 _OLD_READERS = ("llama", "qwen2", "qwen3", "qwen3_moe")
@@ -54,7 +56,7 @@ class HeadConfig(Settings):
     @property
     def scores(self) -> int:
         """Scores of a place."""
-        return {"regress": 1, "extract": 2, "embed": 0}.get(self.task, len(self.labels))
+        return {"regress": 1, "reward": 1, "extract": 2, "embed": 0}.get(self.task, len(self.labels))
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Layout:
 
 def layout_of(body: LanguageModel, task: Task) -> Layout:
     """The layout of transformers' class of this family and task."""
-    family, about_text = body.config.hf_type, task in ("classify", "regress")
+    family, about_text = body.config.hf_type, task in _ABOUT_TEXT
     if family == "modernbert":
         return Layout("classifier", pooling="first", transform="head")
     if family == "roberta" and about_text:
@@ -127,8 +129,8 @@ class HeadedConfig:
             return found
         labels = head.labels or [f"LABEL_{at}" for at in range(head.scores)]
         found |= {"id2label": dict(enumerate(labels)), "label2id": {label: at for at, label in enumerate(labels)}}
-        if head.task in ("classify", "regress"):
-            found["problem_type"] = "regression" if head.task == "regress" else "single_label_classification"
+        if head.task in _ABOUT_TEXT:
+            found["problem_type"] = "single_label_classification" if head.task == "classify" else "regression"
         pooling = {"classifier_pooling": "mean" if head.pooling == "mean" else "cls"}
         return found | (pooling if found["model_type"] == "modernbert" else {})
 

@@ -58,6 +58,8 @@ _TASKS = {
     "tag": ("token-classification", '.tag("a text")'),
     "extract": ("question-answering", '.answer("a question", "a text that answers it")'),
     "embed": ("sentence-similarity", '.embed(["a text"])'),
+    "reward": ("text-classification",
+               '.score([[{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]])'),
 }  # fmt: skip
 """What hubs call the task of a head, and how it is asked."""
 
@@ -74,8 +76,10 @@ def write_task_card(name: str, model: Any, draft: Draft, settings: Mapping[str, 
     if head.task == "regress":
         lines += [f"The score counts deviations: number = {head.mean:g} + {head.deviation:g} x score.", ""]
     lines += ["## Use", "", "```python", "import danlu", "", f'danlu.load("{name}"){use}', "```", ""]
-    lines += ["`transformers` opens the folder where it has a class for this family and task. Danlu puts the first special "
-              "token before each text (an encoder's closing one behind it too); give transformers the same.", ""]  # fmt: skip
+    lines += ["`transformers` opens the folder where it has a class for this family and task. "
+              + ("Give it what `apply_chat_template` writes of a finished conversation." if head.task == "reward" else
+                 "Danlu puts the first special token before each text (an encoder's closing one behind it too); give "
+                 "transformers the same."), ""]  # fmt: skip
     lines += _measured(draft.metrics)
     lines += ["", f"Licences of the text: {', '.join(draft.licences) or 'not recorded'}.",
               f"Sources: {', '.join(draft.sources) or 'not recorded'}.", "", *_settings(settings)]  # fmt: skip

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from danlu.core import files
 from danlu.core.errors import BadSettings, UnsupportedModel
-from danlu.core.labels import NO_LABEL
 
 if TYPE_CHECKING:
     from danlu.core.page import Page
@@ -75,7 +74,10 @@ def show(samples: "Samples", tokenizer: "Tokenizer", count: int) -> None:
 
     for number in range(min(count, len(samples))):
         one = samples.encoded[number]
-        colours.show(one.ids.tolist(), (one.targets != NO_LABEL).tolist(), tokenizer, samples.origin(number))
+        for text in dict.fromkeys(one.documents.tolist()):
+            here = one.documents == text
+            ids, mask = colours.of_targets(one.ids[here].tolist(), one.targets[here].tolist())
+            colours.show(ids, mask, tokenizer, samples.origin(number))
 
 
 def keep(

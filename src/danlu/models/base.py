@@ -33,6 +33,8 @@ class LanguageModel(nn.Module):
     """How the names of those matrices end that write to the residual stream: they start smaller."""
     small_product: Callable[[Tensor], Tensor] | None = None
     """The product with the output weight in few bits, where something serves it so."""
+    new_rows: Callable[[Tensor], Tensor] | None = None
+    """The output weight with rows that learn apart, where an adapter has such (models/adapters/rows.py)."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -48,7 +50,8 @@ class LanguageModel(nn.Module):
     def output_weight(self) -> Tensor:
         """The matrix whose product with a hidden vector is the logits, (V, D)."""
         head = getattr(self, "lm_head", None)
-        return self.embedding if head is None else head.weight
+        weight: Tensor = self.embedding if head is None else head.weight
+        return weight if self.new_rows is None else self.new_rows(weight)
 
     @property
     def vocab_size(self) -> int:

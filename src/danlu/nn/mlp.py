@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from danlu.nn import kernels
+from danlu.nn import kernels, low_rank
 from danlu.nn.linear import Linear, bare
 from danlu.nn.norm import RMSNorm, fusible, normalise, normalise_back
 from danlu.nn.project import project_plain
@@ -26,11 +26,12 @@ class SwiGLU(nn.Module):
         self.down_proj = Linear(inner, width, bias)
 
     def forward(self, x: Tensor, norm: RMSNorm) -> Tensor:
-        dtype = norm.compute_dtype or x.dtype
-        if not bare(self.gate_proj, self.up_proj, self.down_proj) or not fusible(x, norm.gain, dtype):
+        dtype, layers = norm.compute_dtype or x.dtype, (self.gate_proj, self.up_proj, self.down_proj)
+        if low_rank.servable(x, norm, dtype, layers):
+            return low_rank.swiglu(x, norm, dtype, layers)
+        if not bare(*layers) or not fusible(x, norm.gain, dtype):
             return self.plain(x, norm)
-        weights = (self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight)
-        y: Tensor = _SwiGLU.apply(x, norm.gain, norm.eps, dtype, *weights)
+        y: Tensor = _SwiGLU.apply(x, norm.gain, norm.eps, dtype, *(layer.weight for layer in layers))
         return y
 
     def plain(self, x: Tensor, norm: RMSNorm) -> Tensor:
@@ -85,6 +86,10 @@ class _SwiGLU(torch.autograd.Function):
         kernels.call("swiglu_backward", dtype, act_NF, gate_NF, up_NF, *gate_NF.shape)
         normed_ND = normalise(x, norm_D, ctx.eps, dtype)[0].view(dy_ND.shape)
         products = ((gate_NF, normed_ND, gate_FD), (up_NF, normed_ND, up_FD), (dy_ND, act_NF, down_DF))
-        d_weights = [(left.t() @ right).to(weight.dtype) for left, right, weight in products]
+        needs = ctx.needs_input_grad[4:]
+        d_weights = [
+            (left.t() @ right).to(weight.dtype) if needed else None
+            for (left, right, weight), needed in zip(products, needs, strict=True)
+        ]
         d_normed_ND = torch.mm(gate_NF, gate_FD.to(dtype), out=normed_ND).addmm_(up_NF, up_FD.to(dtype))
         return *normalise_back(d_normed_ND, x, norm_D, rstd), None, None, *d_weights

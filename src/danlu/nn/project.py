@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from danlu.nn import low_rank
 from danlu.nn.linear import Linear, bare
 from danlu.nn.norm import RMSNorm, fusible, normalise, normalise_back
 
@@ -23,6 +24,8 @@ def project_plain(x: Tensor, norm: RMSNorm, *layers: Linear) -> tuple[Tensor, ..
 def project(x: Tensor, norm: RMSNorm, *layers: Linear) -> tuple[Tensor, ...]:
     """What `project_plain` computes."""
     dtype = norm.compute_dtype or x.dtype
+    if low_rank.servable(x, norm, dtype, layers):
+        return low_rank.project(x, norm, dtype, layers)
     if not bare(*layers) or not fusible(x, norm.gain, dtype):
         return project_plain(x, norm, *layers)
     products: tuple[Tensor, ...] = _Project.apply(x, norm.gain, norm.eps, dtype, *(layer.weight for layer in layers))
@@ -44,7 +47,10 @@ class _Project(torch.autograd.Function):
         grads_NO = [grad.reshape(rstd.numel(), -1) for grad in grads]
         dtype = grads_NO[0].dtype
         normed_ND = normalise(x, norm_D, ctx.eps, dtype)[0].view(len(grads_NO[0]), -1)
-        d_weights = [(grad.t() @ normed_ND).to(weight.dtype) for grad, weight in zip(grads_NO, weights, strict=True)]
+        d_weights = [
+            (grad.t() @ normed_ND).to(weight.dtype) if needed else None
+            for grad, weight, needed in zip(grads_NO, weights, ctx.needs_input_grad[4:], strict=True)
+        ]
         d_normed_ND = torch.mm(grads_NO[0], weights[0].to(dtype), out=normed_ND)
         for grad, weight in zip(grads_NO[1:], weights[1:], strict=True):
             d_normed_ND.addmm_(grad, weight.to(dtype))

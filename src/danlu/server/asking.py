@@ -152,8 +152,9 @@ def job_of(service: Service, asked: Asked, ids: Sequence[int], room: int, *, cal
            source: Sequence[int] | None = None) -> Job:  # fmt: skip
     """The job itself."""
     return Job(
-        tuple(ids), asked.sampling, room, asked.ends, choices, logprobs, prompt_logprobs, asked.constraint, asked.adapter,
-        caller.owner, time.monotonic() + service.limits.request_s, None if source is None else tuple(source),
+        tuple(ids), asked.sampling, room, asked.ends, choices, logprobs, prompt_logprobs, constraint=asked.constraint,
+        adapter=asked.adapter, owner=caller.owner, deadline=time.monotonic() + service.limits.request_s,
+        source=None if source is None else tuple(source),
     )  # fmt: skip
 
 

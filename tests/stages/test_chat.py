@@ -1,17 +1,22 @@
 """`danlu chat`: lines in, answers out, notices on stderr."""
 
 import io
+import json
 import sys
 
 import pytest
-from tests.tiny import tiny_model
+from tests.tiny import tiny_model, write_tiny
 
 import danlu
 from danlu.cli import main
 from danlu.core.errors import BadSettings
+from danlu.engine.converse import prompt_ids, reply
 from danlu.engine.model import load
 from danlu.engine.request import Sampling
-from danlu.stages.chat import Session
+from danlu.stages.chat import Session, Talk
+from danlu.tokenizer.chat import CHATML, encode_chat
+from danlu.tokenizer.tokenizer import Tokenizer
+from danlu.tokenizer.turns import with_template
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +105,91 @@ def test_eliza_answers_without_a_model_and_takes_no_settings(monkeypatch, capsys
     assert "Forgotten." in shown.err
     with pytest.raises(BadSettings, match=r"eliza takes no settings.*--temperature"):
         danlu.chat("eliza", temperature=0.5)
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory):
+    """A model with a chat template."""
+    found = tmp_path_factory.mktemp("models") / "speaker"
+    write_tiny(found, max_position_embeddings=192)
+    with_template(Tokenizer.open(found), CHATML).save(found)
+    return found
+
+
+def turns(*said):
+    return [{"role": role, "content": words} for role, words in zip(("user", "assistant") * 9, said)]
+
+
+def test_a_model_with_a_template_holds_a_conversation_in_its_form(speaker, monkeypatch, capsys):
+    shown = talk(speaker, monkeypatch, capsys, "first\nsecond\n", "--system", "Be kind.")
+    assert "answers in turns" in shown.err
+    model, sampling = load(speaker), Sampling(max_tokens=10)
+    system = {"role": "system", "content": "Be kind."}
+    one = "".join(reply(model, [system, *turns("first")], sampling))
+    two = "".join(reply(model, [system, *turns("first", one, "second")], sampling))
+    assert shown.out == f"{one}\n{two}\n" and one != two
+    assert prompt_ids(model, [system, *turns("first")]) == encode_chat(model.tokenizer, CHATML, [system, *turns("first")])
+
+
+def test_the_server_answers_the_same(speaker):
+    """One conversation, one prompt, one answer: whoever asks."""
+    from tests.server.running import made_service, serving
+
+    from danlu.server.models import Served
+
+    with serving(made_service(Served("speaker", speaker))) as live:
+        asked = {"model": "speaker", "messages": turns("first"), "max_tokens": 10, "temperature": 0}
+        served = live.post("/v1/chat/completions", asked).json()["choices"][0]["message"]["content"]
+    assert "".join(reply(load(speaker), turns("first"), Sampling(max_tokens=10, temperature=0))) == served
+
+
+def test_system_retry_and_save(speaker, monkeypatch, capsys, tmp_path):
+    place = tmp_path / "said.json"
+    lines = f"/retry\n/system Be brief.\nfirst\n/retry\n/save {place}\n/save {place}\n/system\n/save {tmp_path / 'bare.json'}\n"
+    shown = talk(speaker, monkeypatch, capsys, lines, "--seed", "3")
+    model, asked = load(speaker), [{"role": "system", "content": "Be brief."}, *turns("first")]
+    one, two = ("".join(reply(model, asked, Sampling(max_tokens=10, seed=seed))) for seed in (3, 4))
+    assert shown.out == f"{one}\n{two}\n"
+    assert json.loads(place.read_text()) == [*asked, {"role": "assistant", "content": two}]
+    assert json.loads((tmp_path / "bare.json").read_text()) == turns("first", two)
+    assert "There is no answer yet." in shown.err and "already there" in shown.err
+
+
+def test_a_base_model_retries_and_has_no_system(folder, monkeypatch, capsys):
+    shown = talk(folder, monkeypatch, capsys, "first\n/retry\n/system Be brief.\n")
+    model = load(folder)
+    assert shown.out == "".join(model.generate("first", max_tokens=10, seed=seed) + "\n" for seed in (0, 1))
+    assert "for models with a chat template" in shown.err
+    with pytest.raises(BadSettings, match="--system would change nothing"):
+        danlu.chat(folder, system="Be brief.")
+
+
+def test_a_conversation_that_no_longer_fits_is_refused_or_loses_its_oldest_exchange(speaker, monkeypatch, capsys):
+    lines = f"{'a' * 90}\n{'b' * 90}\n"
+    refused = talk(speaker, monkeypatch, capsys, lines)
+    assert "Nothing was dropped" in refused.err and refused.out.count("\n") == 1
+    dropped = talk(speaker, monkeypatch, capsys, lines, "--overlong", "drop")
+    assert "the oldest 1 exchange(s)" in dropped.err
+    alone = "".join(reply(load(speaker), turns("b" * 90), Sampling(max_tokens=10)))
+    assert dropped.out.endswith(f"{alone}\n") and dropped.out.count("\n") == 2
+
+
+class Thinker:
+    """A model that thinks aloud, in pieces that cut its marks in two."""
+
+    context, path = 999, "thinker"
+    tokenizer = type("T", (), {"chat_template": "<think></think>"})()
+
+
+def test_what_is_thought_is_told_apart_and_streams(capsys):
+    seen = []
+
+    def pieces():
+        for piece in ("<thi", "nk>Hm", ".</thi", "nk>\nYes", ", sir"):
+            seen.append(piece)
+            yield piece
+
+    talk = Talk(Thinker(), Sampling())
+    first = next(iter(talk._seen(pieces())))
+    assert first == "Yes" and len(seen) == 4  # shown before the rest was written
+    assert capsys.readouterr().err == "Hm.\n"

@@ -78,9 +78,9 @@ class Mix:
             self.rewards[f"{config.name}#{same + 1}" if same else config.name] = REWARDS.build(config)
 
     @property
-    def needs_truth(self) -> bool:
-        """Whether one of them compares with a known answer."""
-        return any(reward.needs_truth for reward in self.rewards.values())
+    def needs_truth(self) -> list[str]:
+        """The rewards that compare with a known answer."""
+        return [name for name, reward in self.rewards.items() if reward.needs_truth]
 
     def check(self, truths: Iterable[tuple[str, str]]) -> None:
         """Raise BadInput for the first known answer that a reward cannot compare with; truths: where each stands, and it."""

@@ -182,6 +182,8 @@ class CausalLM(LanguageModel):
 
     one_way: ClassVar[bool] = False
     """Whether nothing of a text can be seen both ways: what scans or counts has no prefix to read."""
+    ahead: int = 0
+    """Places that a memory holds before the text, where an adapter puts something there (models/adapters/soft.py)."""
 
     @abstractmethod
     def hidden(

@@ -83,8 +83,8 @@ class Checkpoints:
         return found
 
     def load(self, saved: Saved, model: nn.Module, optimiser: Any | None = None) -> None:
-        """Fill a model (and an optimiser) in place, sharded here as they may be. Raises DamagedArtifact."""
-        state: dict[str, Any] = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+        """Fill what moves in a model (and an optimiser) in place, sharded here as they may be. Raises DamagedArtifact."""
+        state: dict[str, Any] = {f"model.{name}": tensor for name, tensor in moving(model).items()}
         slots = dict(_slots(saved.path, model)) if optimiser else {}
         state |= {key: tensor for key, (_, _, tensor) in slots.items()}
         try:
@@ -142,9 +142,15 @@ class Checkpoints:
         return self.folder / f".step-{facts['step']:06d}.partial"
 
 
+def moving(model: nn.Module) -> dict[str, Tensor]:
+    """What of a model's state training may move: parameters that learn, and buffers. What is frozen is read from its folder."""
+    frozen = {name for name, part in model.named_parameters(remove_duplicate=False) if not part.requires_grad}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+
+
 def training_state(model: nn.Module, optimiser: Any) -> dict[str, Tensor]:
     """Model and optimiser as named tensors: `model.NAME`, and `optimiser.NAME.KEY` for what is remembered of a parameter."""
-    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    state = {f"model.{name}": tensor for name, tensor in moving(model).items()}
     for name, parameter in model.named_parameters():
         for key, value in optimiser.state.get(parameter, {}).items():
             state[f"optimiser.{name}.{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)

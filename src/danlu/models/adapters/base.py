@@ -49,7 +49,7 @@ class Adapter(nn.Module, ABC):
 
     def __init__(self, config: Any, model: Adapted):
         super().__init__()
-        self.config, self.whole = config, whole_modules(config.whole, model)
+        self.config, self.in_full = config, whole_modules(config.whole, model)
         self.rows: NewRows | None = None
         self._first: dict[str, Tensor] = {}
 
@@ -101,7 +101,7 @@ def attach(model: Adapted, config: AdapterConfig, seed: int = 0, codes: Mapping[
     adapter: Adapter = ADAPTERS.build(config, model, seed)
     if new_rows:
         adapter.rows = NewRows(held, new_rows)
-    for name in adapter.whole:
+    for name in adapter.in_full:
         for own, parameter in model.get_submodule(name).named_parameters():
             parameter.requires_grad_(True)
             adapter._first[f"{name}.{own}"] = parameter.detach().clone()
@@ -175,7 +175,7 @@ def save_adapter(model: Adapted, folder: Path, base_path: Path | str, base_id: s
     adapter = adapter_of(model)
     fields, tensors = adapter.to_peft(model)
     there = names_on_disk(model)
-    whole = [there(name) for name in adapter.whole]
+    whole = [there(name) for name in adapter.in_full]
     if isinstance(model, Headed) and model.head is not None:
         heads = [next(iter(model.pieces(f"head.{name}"))) for name, _ in model.head.named_parameters()]
         whole += sorted({name.rpartition(".")[0] for name in heads})
@@ -258,6 +258,15 @@ def whole_modules(patterns: list[str], model: Adapted) -> list[str]:
             raise BadSettings(f"--adapter.whole {pattern}: no module of {model.config.name} is called so. {near}")
         found += [name for name in fits if name not in found]
     return found
+
+
+def asked_whole(model: Adapted, found: Mapping[str, Any]) -> list[str]:
+    """The modules that a folder holds in full, but for the head of a task, which learns in any case."""
+    asked = [str(one) for one in found.get("modules_to_save") or []]
+    if not isinstance(model, Headed) or model.head is None:
+        return asked
+    heads = [next(iter(model.pieces(f"head.{name}"))) for name, _ in model.head.named_parameters()]
+    return [one for one in asked if not any(name.startswith(f"{one}.") for name in heads)]
 
 
 def _on(model: Adapted, adapter: Adapter) -> None:

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from danlu.core.errors import BadSettings, DamagedWeights, UnsupportedModel, nearest
 from danlu.core.seeds import derive
 from danlu.models.adapters import ADAPTERS, peft
-from danlu.models.adapters.base import Adapted, Adapter, AdapterConfig, body
+from danlu.models.adapters.base import Adapted, Adapter, AdapterConfig, asked_whole, body
 from danlu.models.adapters.held import Layer, layers_of_blocks
 from danlu.models.adapters.names import matching, names_on_disk, nest
-from danlu.models.heads import Headed
 from danlu.nn.init import uniform
 from danlu.nn.linear import Linear, Transposed, lay_on
 from danlu.nn.low_rank import LowRank
@@ -128,7 +127,6 @@ class LoRA(Adapter):
                 raise peft.refused(folder, [f"{field}: {found.get(field)!r} (a number above 0)"])
         peft.check(folder, found, READ | HARMLESS | cls.also_read(), NOTHING)
         names = modules(folder, tensors)
-        heads = [one for one in found.get("modules_to_save") or [] if not _heads(model, one)]
         ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in names}
         said = {name: said_for(found, name, "rank_pattern", "r") for name in names}
         for name, rank in ranks.items():
@@ -139,7 +137,7 @@ class LoRA(Adapter):
         common, alpha = int(found["r"]), float(found["lora_alpha"])
         config: AdapterConfig = cls.Config(
             rank=common, alpha=alpha, rslora=bool(found.get("use_rslora")), dropout=found.get("lora_dropout") or 0.0,
-            targets=[disk_name(model, name) for name in names], whole=heads,
+            targets=[disk_name(model, name) for name in names], whole=asked_whole(model, found),
             ranks={disk_name(model, name): rank for name, rank in ranks.items() if rank != common},
             alphas={disk_name(model, name): one for name, one in alphas.items() if one != alpha},
         )  # type: ignore[call-arg]  # fmt: skip
@@ -247,14 +245,6 @@ def _output(model: Any) -> Tensor | None:
     except AttributeError:  # a body without its words' head
         return None
     return found
-
-
-def _heads(model: Adapted, name: str) -> bool:
-    """Whether a module that a folder holds in full is the head of the task."""
-    if not isinstance(model, Headed) or model.head is None:
-        return False
-    own = [f"head.{one}" for one, _ in model.head.named_parameters()]
-    return any(next(iter(model.pieces(one))).startswith(f"{name}.") for one in own)
 
 
 def _whole(number: float) -> float | int:

@@ -116,19 +116,14 @@ def kto_losses(ratio_N: Tensor, good_N: Tensor, kl: Tensor, beta: float, good: f
 def side(batch: Batch, parity: int) -> PairedBatch:
     """The texts of even numbers of a batch, or those of odd ones, moved together at the beginning of their rows."""
     assert batch.documents is not None
-    asked_BT = batch.targets != NO_LABEL
-    most = int(batch.documents.max()) + 1
-    real_BM = torch.zeros(len(batch.ids), most, dtype=torch.long, device=batch.ids.device)
-    real_BM.scatter_add_(1, batch.documents.long(), asked_BT.long())
-    kept_BT = (batch.documents % 2 == parity) & (real_BM.gather(1, batch.documents.long()) > 0)  # filling asks for nothing
-    width = int(kept_BT.sum(1).max())
-    order_BT = (~kept_BT).to(torch.int8).argsort(1, stable=True)[:, :width]
+    kept_BT = (batch.documents % 2 == parity) & asking(batch)
+    order_BT = (~kept_BT).to(torch.int8).argsort(stable=True, dim=1)[:, : int(kept_BT.sum(1).max())]
     kept_BT = kept_BT.gather(1, order_BT)
     ids, targets, documents, values = (part.gather(1, order_BT) for part in (
         batch.ids, batch.targets, batch.documents, batch.values))  # type: ignore[attr-defined]  # a LabelledBatch  # fmt: skip
     return PairedBatch(
         ids=ids.masked_fill(~kept_BT, 0), targets=targets.masked_fill(~kept_BT, NO_LABEL),
-        documents=documents.masked_fill(~kept_BT, most), values=values.masked_fill(~kept_BT, 0.0), origin=batch.origin,
+        documents=documents.masked_fill(~kept_BT, int(batch.documents.max()) + 1), values=values, origin=batch.origin,
     )  # fmt: skip
 
 
@@ -137,16 +132,16 @@ def labels(batch: PairedBatch) -> Tensor:
     assert batch.documents is not None and batch.values is not None
     first_BT = torch.ones_like(batch.documents, dtype=torch.bool)
     first_BT[:, 1:] = batch.documents[:, 1:] != batch.documents[:, :-1]
-    filling = int(batch.documents.max())
-    return batch.values[first_BT & _of_texts(batch, filling)] > 0.5
+    return batch.values[first_BT & asking(batch)] > 0.5
 
 
-def _of_texts(batch: PairedBatch, filling: int) -> Tensor:
-    """Places of texts that ask for something."""
+def asking(batch: Batch) -> Tensor:
+    """Places of the texts that ask for something, (B, T); filling asks for nothing."""
     assert batch.documents is not None
-    asked_BM = torch.zeros(len(batch.ids), filling + 1, dtype=torch.long, device=batch.ids.device)
-    asked_BM.scatter_add_(1, batch.documents.long(), (batch.targets != NO_LABEL).long())
-    return asked_BM.gather(1, batch.documents.long()) > 0
+    text_BT = batch.documents.long()
+    asked_BM = torch.zeros(len(text_BT), int(text_BT.max()) + 1, dtype=torch.long, device=text_BT.device)
+    asked_BM.scatter_add_(1, text_BT, (batch.targets != NO_LABEL).long())
+    return asked_BM.gather(1, text_BT) > 0
 
 
 def _apart(one: Encoded) -> tuple[Encoded, Encoded]:

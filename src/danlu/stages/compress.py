@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +16,7 @@ from danlu.core.lineage import Input, raw_input
 from danlu.core.settings import Named, Settings, choice
 from danlu.core.units import size
 from danlu.stages import STAGES
+from danlu.stages.unseen import unseen
 
 _NAME = "receipt.json"
 _DEAR = 1.05
@@ -109,40 +109,17 @@ def refuse(source: Any) -> None:
 
 def held_out(config: Compress) -> tuple[list[Any], list[Input]]:
     """Texts for the receipt and what to record about them. Raises BadSettings where nothing leads to any."""
-    from danlu.data.shards import read_documents
-    from danlu.evaluate.text import Text, read_texts
+    from danlu.evaluate.text import read_texts
 
     if config.text:
         return read_texts(config.text), [raw_input("text", path) for path in config.text]
-    for place, record in datasets(config.model):
-        found = [Text(one.id, one.text) for one in first(read_documents(place, "validation"), config.tokens) if one.text.strip()]
-        if found:
-            return found, [Input(role="held-out text", id=record.id, path=str(place.resolve()))]
+    found, place, record = unseen(config.model, config.tokens)
+    if place is not None and record is not None:
+        return found, [Input(role="held-out text", id=record.id, path=str(place.resolve()))]
     raise BadSettings(
         f"nothing leads from {config.model} to text that it has not seen, and a smaller model without a receipt is a guess. "
         f"Give --text FILE... with text like that which it will meet."
     )
-
-
-def datasets(model: Path) -> Iterator[tuple[Path, lineage.Lineage]]:
-    """Data sets that a model was made from and that are still there, nearest first."""
-    if not (model / lineage.NAME).is_file():
-        return
-    found = [(depth, source, record) for depth, source, record in lineage.trace(model) if source and record]
-    for _, source, record in sorted(found, key=lambda one: one[0]):
-        if record.kind == "dataset":
-            place = Path(source.path)
-            yield place if place.is_absolute() else model / place, record
-
-
-def first(documents: Iterator[Any], tokens: int) -> Iterator[Any]:
-    """Documents until they must hold so many tokens, at a byte each."""
-    taken = 0
-    for one in documents:
-        yield one
-        taken += len(one.text.encode()) // 16  # no vocabulary here joins more on average
-        if taken > tokens:
-            return
 
 
 def keep(source: Any, folder: Path) -> None:

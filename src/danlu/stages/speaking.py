@@ -10,6 +10,8 @@ from danlu.core.errors import BadSettings, UnsupportedModel
 
 if TYPE_CHECKING:
     from danlu.core.page import Page
+    from danlu.data.shards import Document
+    from danlu.objectives.labelled import Labelled
     from danlu.stages.teaching import Lesson
     from danlu.tokenizer.tokenizer import Tokenizer
     from danlu.train.samples import Samples
@@ -39,6 +41,12 @@ def speaker(config: Any, tokenizer: "Tokenizer") -> "tuple[Any, Tokenizer]":
             f"{config.model} ({model.config.name}) does not write a text on by weights that gradients move, and conversations "
             f"are written on. Take a model that was trained with --objective.name causal."
         )
+    if config.new_tokens:
+        from danlu.models.resize import resize
+        from danlu.tokenizer.extend import extend
+
+        before, tokenizer = tokenizer, extend(tokenizer, config.new_tokens)
+        resize(model, before, tokenizer)
     return model, with_template(config, tokenizer)
 
 
@@ -84,15 +92,42 @@ def keep(
     config: Any, model: Any, lesson: "Lesson", draft: Any, settings: dict[str, Any]
 ) -> "tuple[str, Callable[[Page], None] | None]":
     """Write the folder of a model with its words. What to say of it, and its part of the report."""
+    from danlu.engine.folder import model_input
+    from danlu.models.adapters.base import is_adapted, save_adapter
     from danlu.models.weights import save_model
+    from danlu.stages.judging import judge
     from danlu.train import card
+    from danlu.train.preflight import check_saved
 
-    save_model(model, draft.path)
+    if is_adapted(model):
+        save_adapter(model, draft.path, config.model, model_input(config.model).id)
+    else:
+        save_model(model, draft.path)
     keep_words(lesson, draft.path)
+    check_saved(draft.path, lesson.tokenizer)
+    change = judge(config, model, lesson)
+    draft.metrics |= {"change": change.figures()} if change else {}
     facts = {"family": model.config.name, "context": model.config.context, "vocab_size": model.config.vocab_size,
              "parameters": draft.metrics["parameters"]}  # fmt: skip
     files.write_text(draft.path / "README.md", card.write_chat_card(config.out.name, facts, draft, settings))
-    return "", None
+    return (change.summary(), change.add_to) if change else ("", None)
+
+
+def checked(
+    config: Any, model: Any, tokenizer: "Tokenizer", objective: "Labelled", documents: "dict[str, list[Document]]",
+    samples: "dict[str, Samples]", batches: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Look at samples, template and the first batch before the first step. Raises PreflightFailed."""
+    from danlu.tokenizer.turns import ends_of
+    from danlu.train import preflight
+
+    if objective.online:
+        return {}
+    report = preflight.check(
+        samples, documents, tokenizer, folder=config.model, most=model.config.context, ends=ends_of(tokenizer),
+        overlong=config.overlong, template_given=config.template is not None, model=model, batch=batches.step(0)[0],
+    )  # fmt: skip
+    return report.figures
 
 
 def keep_words(lesson: "Lesson", folder: Path) -> None:

@@ -17,10 +17,12 @@ from danlu.core.artifact import Artifact, check_out, open_artifact, publish, wor
 from danlu.core.errors import BadSettings
 from danlu.core.lineage import Input
 from danlu.core.settings import Named, Settings, choice
-from danlu.core.units import Budget
+from danlu.core.units import Budget, count
+from danlu.models.adapters import ADAPTERS
 from danlu.objectives import OBJECTIVES
 from danlu.stages import start
 from danlu.stages.attempt import attempt, go_on, new_run
+from danlu.stages.judging import Judging
 from danlu.train.guard import GuardSettings
 from danlu.train.optimisers import OPTIMISERS
 from danlu.train.schedules import SCHEDULES
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
     from danlu.train.loop import Run
     from danlu.train.samples import Samples
 
-FREE = ("model", "dataset", "out", "threads", "recompute", "parallel", "watch", "show", "overwrite")
+FREE = ("model", "dataset", "out", "threads", "recompute", "parallel", "watch", "judge", "show",
+        "overwrite")  # fmt: skip
 """Settings that may change between the attempts of a run: paths (the ids count) and what moves only the last digits."""
 _FIRST = ("sft", "classify", "tag", "extract", "dpo", "kto", "grpo")
 """Objectives for samples that several could learn from, in the order in which they are taken."""
@@ -84,6 +87,13 @@ class Teaching(Settings):
     """Most tokens that a process computes at once: fewer take less memory and change nothing else."""
     template: str | None = None
     """Chat template of the result: chatml, or a file. None: the model's own; a model that has none takes chatml."""
+    new_tokens: list[str] = Field([])
+    """Tokens to add to the vocabulary; each begins as the mean of the pieces that it was written with before."""
+    adapter: Annotated[Named, choice(ADAPTERS)] | None = None
+    """Small parts that learn beside the frozen model: lora, dora, prompt, prefix; the result is PEFT's folder, for this model.
+    None: the model's own weights learn."""
+    freeze: list[str] = Field([])
+    """Weights that stay as they are, by patterns over their names: 'model.layers.[0-3].*'."""
     optimiser: Annotated[Named, choice(OPTIMISERS)] = {"name": "adamw"}  # type: ignore[assignment]  # noqa: RUF012
     """How weights move; a rate that is not given follows from the model's width."""
     schedule: Annotated[Named, choice(SCHEDULES)] = {"name": "linear", "warmup": 0.06}  # type: ignore[assignment]  # noqa: RUF012
@@ -102,6 +112,8 @@ class Teaching(Settings):
     """How several processes (torchrun) share the model: copies (ddp) or shards (fsdp). auto: ddp."""
     guard: GuardSettings = GuardSettings()
     """What happens when loss or gradients explode."""
+    judge: Judging = Judging()
+    """What the model is asked before and after, to say what the run changed."""
     watch: Watch = Field(default_factory=Watch)
     """Who looks on."""
     show: int = Field(0, ge=0)
@@ -120,6 +132,10 @@ class Lesson:
     samples: "dict[str, Samples]"
     """Those of each split that has any."""
     run: "Run"
+    beginning: "Callable[[], Any]"
+    """Makes the model as it was before the first step."""
+    preflight: dict[str, Any]
+    """What was found before the first step."""
 
 
 Begin = Callable[["Teaching", Workplace, Any, "Tokenizer", "Labelled", "dict[str, list[Document]]", "World"],
@@ -218,10 +234,13 @@ def _assemble(config: Any, place: Workplace, world: "World", begin: "Begin") -> 
     if config.threads:
         torch.set_num_threads(config.threads)
     documents = _documents(config)
-    model, tokenizer, objective = pupil(config, [one for part in documents.values() for one in part])
+    every = [one for part in documents.values() for one in part]
+    model, tokenizer, objective = pupil(config, every)
+    start_learning(config, model, tokenizer)
     model.train()
     model.to(world.device)
     batches, samples = begin(config, place, model, tokenizer, objective, documents, world)
+    found = preflight(config, model, tokenizer, objective, documents, samples, batches)
     if config.recompute:
         save_activations(model)
     parallel = Parallel(model, objective, world, config.parallel, torch.bfloat16 if config.dtype == "bfloat16" else None)
@@ -232,7 +251,7 @@ def _assemble(config: Any, place: Workplace, world: "World", begin: "Begin") -> 
     run = new_run(config, place, parallel, optimiser=optimiser, schedule=SCHEDULES.build(config.schedule), batches=batches,
                   steps=plan["steps"], seconds=plan["seconds"])  # fmt: skip
     run.watchers = _watchers(config, model, samples.get("validation"), batches.row_tokens)
-    return Lesson(model, tokenizer, objective, samples, run)
+    return Lesson(model, tokenizer, objective, samples, run, lambda: pupil(config, every)[0], found)
 
 
 def pupil(config: Any, documents: "list[Document]") -> "tuple[Any, Tokenizer, Labelled]":
@@ -249,6 +268,37 @@ def pupil(config: Any, documents: "list[Document]") -> "tuple[Any, Tokenizer, La
     objective: Labelled = OBJECTIVES.build(config.objective, tokenizer)
     head = HeadConfig(task=task, **objective.learn(documents))  # type: ignore[arg-type]  # the heads' tasks
     return attach(load_body(config.model), head, derive(config.seed, "head")), tokenizer, objective
+
+
+def start_learning(config: Any, model: Any, tokenizer: "Tokenizer") -> None:
+    """Say which weights learn: an adapter's, or all but those that are frozen by name."""
+    from danlu.core.seeds import derive
+    from danlu.models.adapters.base import attach, trainable
+    from danlu.models.weights import read_packed
+
+    if config.adapter is not None:
+        if config.freeze:
+            raise BadSettings("--adapter freezes the whole model already: leave --freeze out.")
+        rows = [tokenizer.vocab[token] for token in config.new_tokens]
+        attach(model, config.adapter, derive(config.seed, "adapter"), read_packed(config.model), rows)
+    elif config.freeze:
+        from danlu.models.freeze import freeze
+
+        freeze(model, config.freeze)
+    learns = sum(part.numel() for _, part in trainable(model))
+    whole = sum(part.numel() for part in model.parameters())
+    if learns < whole:
+        log.say(f"{count(learns)} of {count(whole)} parameters learn ({learns / whole:.2%})")
+
+
+def preflight(
+    config: Any, model: Any, tokenizer: "Tokenizer", objective: "Labelled", documents: "dict[str, list[Document]]",
+    samples: "dict[str, Samples]", batches: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Figures of what was looked at before the first step. Raises PreflightFailed where training and serving would differ."""
+    from danlu.stages.speaking import checked
+
+    return checked(config, model, tokenizer, objective, documents, samples, batches) if objective.task is None else {}
 
 
 def offline(
@@ -334,6 +384,7 @@ def _publish(
     with publish(config.out, kind=kept, stage=stage, settings=config, inputs=inputs, overwrite=config.overwrite) as draft:
         draft.ledger, draft.seeds = record.sample_ledger(run, lesson.samples), {"seed": config.seed}
         draft.metrics = record.metrics(run, model)
+        draft.ledger |= {"preflight": lesson.preflight} if lesson.preflight else {}
         draft.licences, draft.sources = start.records(config.model, dataset)
         draft.wall_s = run.seconds
         settings = config.model_dump(mode="json")
@@ -353,15 +404,21 @@ def _keep(
 ) -> "tuple[str, Callable[[Page], None] | None]":
     """Write the folder; what to say of how the model was judged, and its part of the report."""
     from danlu.data.shards import read_documents
+    from danlu.engine.folder import model_input
     from danlu.engine.heads import HeadedModel, save_headed
     from danlu.evaluate import labelled
+    from danlu.models.adapters.base import is_adapted, save_adapter
     from danlu.train import card
 
     if lesson.objective.task is None:
         from danlu.stages.speaking import keep
 
         return keep(config, model, lesson, draft, settings)
-    save_headed(model, lesson.tokenizer, draft.path)
+    if is_adapted(model):
+        save_adapter(model, draft.path, config.model, model_input(config.model).id)
+        lesson.tokenizer.save(draft.path)
+    else:
+        save_headed(model, lesson.tokenizer, draft.path)
     judged = None
     if lesson.samples.get("validation"):
         live = HeadedModel(model, lesson.tokenizer, config.out)

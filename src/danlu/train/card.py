@@ -97,11 +97,26 @@ def write_chat_card(name: str, facts: Mapping[str, Any], draft: Draft, settings:
               "", "## Use", "", "```", f"danlu chat {name}", f"danlu serve {name}", "```", "",
               "Conversations are written by `chat_template.jinja`, the same in training and in serving. `transformers` and other "
               "tools load this folder as it is.", ""]  # fmt: skip
-    lines += _measured(draft.metrics)
+    lines += _measured({key: value for key, value in draft.metrics.items() if key != "change"})
+    lines += _changed(draft.metrics.get("change", {}))
     lines += ["", f"Licences of the text: {', '.join(draft.licences) or 'not recorded'}.",
               f"Sources: {', '.join(draft.sources) or 'not recorded'}.", "", *_settings(settings)]  # fmt: skip
     lines += ["`lineage.json` leads back to the model it began from and to the samples; `report.html` shows how it learned."]
     return "\n".join(lines) + "\n"
+
+
+def _changed(change: Mapping[str, Any]) -> list[str]:
+    """What the run changed, as a table."""
+    if not change:
+        return []
+    rows = [
+        f"| {name} | {_value(line['before'])} | {_value(line['after'])} | {line['verdict']} |" for name, line in change.items()
+    ]
+    return ["", "## Before and after", "", "| what | before | after | |", "|---|---:|---:|---|", *rows]
+
+
+def _value(estimate: Mapping[str, Any] | None) -> str:
+    return "" if estimate is None or estimate["value"] is None else f"{estimate['value']:.4g}"
 
 
 def _opening(name: str, library: str, task: str) -> list[str]:

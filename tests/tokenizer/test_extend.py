@@ -3,13 +3,13 @@
 import pytest
 
 from danlu.core.errors import BadInput
-from danlu.tokenizer.extend import extended
+from danlu.tokenizer.extend import extend
 from danlu.tokenizer.tokenizer import Tokenizer
 from danlu.tokenizer.trainers.bpe import ByteLevelBPE
 from danlu.tokenizer.trainers.unigram import Unigram
 
 TEXTS = ["the furnace burns the herbs, and the herbs become a pill", "炉火照丹房，丹成九转", "the pill is warm"] * 4
-SAID = "the 丹炉 burns; <think>warm</think> <tool> pill丹炉"
+SAID = "the 丹炉 burns; <think>warm</think> <|tool|> pill丹炉"
 
 
 def trained(kind):
@@ -21,12 +21,12 @@ def test_new_tokens_take_the_next_ids_here_and_in_transformers(kind, tmp_path):
     from transformers import AutoTokenizer
 
     old = trained(kind)
-    new = extended(extended(old, ["丹炉", "<think>", "</think>"]), ["<tool>"], special=True)
-    assert [new.vocab[token] for token in ("丹炉", "<think>", "</think>", "<tool>")] == [*range(len(old), len(old) + 4)]
+    new = extend(old, ["丹炉", "<think>", "</think>", "<|tool|>"])
+    assert [new.vocab[token] for token in ("丹炉", "<think>", "</think>", "<|tool|>")] == [*range(len(old), len(old) + 4)]
     assert new.encode(TEXTS[0]) == old.encode(TEXTS[0])
-    ids = new.encode(SAID, allow_special={"<tool>"})
-    assert ids.count(new.vocab["丹炉"]) == 2 and new.vocab["<tool>"] in ids
-    assert new.vocab["<tool>"] not in new.encode(SAID)  # a special token is found by permission alone
+    ids = new.encode(SAID, allow_special={"<|tool|>"})
+    assert ids.count(new.vocab["丹炉"]) == 2 and new.vocab["<|tool|>"] in ids
+    assert new.vocab["<|tool|>"] not in new.encode(SAID)  # a special token is found by permission alone
     assert new.decode(ids) == SAID
     new.save(tmp_path)
     theirs = AutoTokenizer.from_pretrained(tmp_path)
@@ -41,4 +41,4 @@ def test_new_tokens_take_the_next_ids_here_and_in_transformers(kind, tmp_path):
 ])  # fmt: skip
 def test_a_token_that_is_there_already_is_refused(tokens, reason):
     with pytest.raises(BadInput, match=reason):
-        extended(trained(ByteLevelBPE), tokens)
+        extend(trained(ByteLevelBPE), tokens)

@@ -6,10 +6,9 @@ kept as padding are used first. What it says of the old tokens does not change.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from danlu.core.errors import TokenizerMismatch, UnsupportedModel
 from danlu.models.base import LanguageModel
@@ -17,30 +16,27 @@ from danlu.nn.bigram import BigramEmbedding
 from danlu.tokenizer.tokenizer import Tokenizer
 
 
-def resized(model: LanguageModel, old: Tokenizer, new: Tokenizer) -> Any:
-    """The model for `new`, which must be `old` with tokens behind it (tokenizer/extend.py); with tables of its own.
+def resize(model: LanguageModel, old: Tokenizer, new: Tokenizer) -> None:
+    """Make room in a model for `new`, which must be `old` with tokens behind it (tokenizer/extend.py).
 
-    Raises TokenizerMismatch where it is not, UnsupportedModel for a model that cannot grow.
+    Its tables are replaced by larger ones, so an optimiser or an adapter comes after. Raises TokenizerMismatch where `new` is
+    another vocabulary, UnsupportedModel for a model that cannot grow; the model is as it was then.
     """
     _check(model, old, new)
     size = max(model.vocab_size, new.vocab_size)
     names = {number: name for name, number in new.vocab.items() if number >= old.vocab_size}
     pieces = [_pieces(names.get(number), old, new) for number in range(old.vocab_size, new.vocab_size)]
-    config = model.config.model_copy(update={"vocab_size": size})
-    with torch.device("meta"):
-        grown: Any = type(model)(config)
-    shapes = {name: tensor.shape for name, tensor in grown.state_dict().items()}
-    same = size == model.vocab_size
-    tables = _tables(model) if same else {name: _axis(tensor, shapes[name]) for name, tensor in model.state_dict().items()}
-    filled = {
-        name: tensor.clone() if tables.get(name) is None else _filled(tensor, tables[name], size, old.vocab_size, pieces)
-        for name, tensor in model.state_dict().items()
-    }
-    grown.load_state_dict(filled, assign=True)
-    for name, parameter in grown.named_parameters():
-        parameter.requires_grad_(model.get_parameter(name).requires_grad)
-    grown.compute_dtype = model.compute_dtype
-    return grown.train(model.training)
+    for name, axis in _tables(model).items():
+        parent, _, leaf = name.rpartition(".")
+        part = model.get_submodule(parent)
+        table = getattr(part, leaf)
+        filled = _filled(table.detach(), axis, size, old.vocab_size, pieces)
+        is_parameter = isinstance(table, nn.Parameter)
+        setattr(part, leaf, nn.Parameter(filled, requires_grad=table.requires_grad) if is_parameter else filled)
+    before, config = model.config, model.config.model_copy(update={"vocab_size": size})
+    for part in model.modules():
+        if getattr(part, "config", None) is before:
+            part.config = config
 
 
 def _check(model: LanguageModel, old: Tokenizer, new: Tokenizer) -> None:

@@ -4,6 +4,7 @@ An ordinary new token is found wherever its text stands; a special one only wher
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,23 +12,31 @@ from danlu.core.errors import BadInput
 from danlu.tokenizer.definition import to_characters
 from danlu.tokenizer.tokenizer import Tokenizer
 
+CONTROL = re.compile(
+    r"<[|｜][^\s<>]+[|｜]>|<(?:s|/s|bos|eos|pad|unk|mask|start_of_turn|end_of_turn)>|\[/?(?:INST|SYSTEM_PROMPT)\]"
+)
+"""How control tokens are written, which nobody means as text."""
 
-def extended(tokenizer: Tokenizer, tokens: Sequence[str], special: bool = False) -> Tokenizer:
+
+def extend(tokenizer: Tokenizer, tokens: Sequence[str], special: bool | None = None) -> Tokenizer:
     """The tokenizer with these tokens behind its own, in this order. Its models must grow too (models/resize.py).
 
+    special: whether they are control tokens; None: those that are written so, such as <|im_end|>.
     Raises BadInput for a token that is there already, stands twice, or is empty or blank.
     """
     _check(tokenizer, tokens)
     tree = json.loads(tokenizer.definition)
     first = tokenizer.vocab_size
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": special}
-    tree["added_tokens"] = [
-        *(tree.get("added_tokens") or []),
-        *({"id": first + at, "content": token, **flags} for at, token in enumerate(tokens)),
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    added = [
+        {"content": token, **plain, "special": special if special is not None else CONTROL.fullmatch(token) is not None}
+        for token in tokens
     ]
+    numbered = [{"id": number, **token} for number, token in enumerate(added, first)]
+    tree["added_tokens"] = [*(tree.get("added_tokens") or []), *numbered]
     config: dict[str, Any] = dict(tokenizer.config)
     if isinstance(config.get("added_tokens_decoder"), dict):  # a copy of added_tokens that transformers 4 writes
-        more = {str(first + at): {"content": token, **flags} for at, token in enumerate(tokens)}
+        more = {str(number): token for number, token in enumerate(added, first)}
         config["added_tokens_decoder"] = {**config["added_tokens_decoder"], **more}
     made = Tokenizer(json.dumps(tree, ensure_ascii=False, indent=1) + "\n", config, tokenizer.chat_template)
     for token, number in zip(tokens, range(first, first + len(tokens)), strict=True):

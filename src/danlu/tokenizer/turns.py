@@ -14,6 +14,7 @@ from typing import Any
 
 from danlu.core.errors import BadInput
 from danlu.tokenizer.chat import Drawn, Template, chosen, draw_together
+from danlu.tokenizer.extend import CONTROL
 from danlu.tokenizer.tokenizer import Tokenizer
 
 _SHOWN = 60
@@ -79,9 +80,6 @@ def end_of_turn(tokenizer: Tokenizer, template: Template) -> str | None:
     return next((name for name, start, _ in drawn.specials(text) if start >= behind), None)
 
 
-_CONTROL = re.compile(r"<[|｜][^\s<>]+[|｜]>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>|\[/?(?:INST|SYSTEM_PROMPT)\]")
-
-
 def with_template(tokenizer: Tokenizer, template: str) -> Tokenizer:
     """The same vocabulary with a chat template, and with the token that ends a turn as the one that ends an answer.
 
@@ -90,10 +88,10 @@ def with_template(tokenizer: Tokenizer, template: str) -> Tokenizer:
     talk = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
     text = draw_together(tokenizer, template, [(talk, False)], None).texts[0]
     names = {token["content"] for token in tokenizer.parts["added_tokens"]}
-    if lacking := sorted(set(_CONTROL.findall(text)) - names):
+    if lacking := sorted(set(CONTROL.findall(text)) - names):
         raise BadInput(
             f"the chat template writes {', '.join(lacking)}, which are no tokens of this vocabulary, so they would fall apart "
-            f"into letters. Add them first (tokenizer/extend.py), or give a template that fits; the vocabulary has "
+            f"into letters. Add them first (--new_tokens), or give a template that fits; the vocabulary has "
             f"{', '.join(list(tokenizer.special_tokens)[:8]) or 'no special tokens'}."
         )
     end = end_of_turn(tokenizer, template)

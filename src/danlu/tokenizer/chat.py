@@ -1,7 +1,7 @@
 """Conversations as text and as ids: chat templates in Hugging Face's template language, where what people say stays text.
 
-CHATML is the template that Danlu gives to models it teaches to converse; models of others bring theirs. Templates run in a
-process of their own (sandbox.py). `encode_chat` is for text from outside: names of special tokens in it stay text.
+Danlu's own templates stand in chatml.py; models of others bring theirs. Templates run in a process of their own (sandbox.py).
+`encode_chat` is for text from outside: names of special tokens in it stay text.
 """
 
 import functools
@@ -14,52 +14,10 @@ from typing import Any
 
 from danlu.core.errors import BadInput, nearest
 from danlu.tokenizer import sandbox
-from danlu.tokenizer.definition import IM_END, IM_START
+from danlu.tokenizer.chatml import CHATML as CHATML
 from danlu.tokenizer.engines import Reference
 from danlu.tokenizer.template import MARKS
 from danlu.tokenizer.tokenizer import Tokenizer
-
-CHATML = """\
-{%- if tools %}
-    {{- '@START@system\\n' }}
-    {%- if messages and messages[0].role == 'system' %}
-        {{- messages[0].content + '\\n\\n' }}
-    {%- endif %}
-    {{- 'Functions you may call, one JSON object a line:\\n<tools>' }}
-    {%- for tool in tools %}
-        {{- '\\n' + tool | tojson }}
-    {%- endfor %}
-    {{- '\\n</tools>\\nTo call one, write its name and arguments as JSON:\\n' }}
-    {{- '<tool_call>\\n{"name": NAME, "arguments": {...}}\\n</tool_call>@END@\\n' }}
-{%- endif %}
-{%- for message in messages %}
-    {%- if message['role'] == 'tool' %}
-        {%- if loop.first or loop.previtem.role != 'tool' %}
-            {{- '@START@user' }}
-        {%- endif %}
-        {{- '\\n<tool_response>\\n' + message['content'] + '\\n</tool_response>' }}
-        {%- if loop.last or loop.nextitem.role != 'tool' %}
-            {{- '@END@\\n' }}
-        {%- endif %}
-    {%- elif message.tool_calls %}
-        {{- '@START@' + message['role'] }}
-        {%- if message.content %}
-            {{- '\\n' + message.content }}
-        {%- endif %}
-        {%- for call in message.tool_calls %}
-            {{- '\\n<tool_call>\\n{"name": ' + call.function.name | tojson + ', "arguments": ' }}
-            {{- call.function.arguments if call.function.arguments is string else call.function.arguments | tojson }}
-            {{- '}\\n</tool_call>' }}
-        {%- endfor %}
-        {{- '@END@\\n' }}
-    {%- elif not (tools and loop.first and message['role'] == 'system') %}
-        {{- '@START@' + message['role'] + '\\n' + message['content'] + '@END@\\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '@START@assistant\\n' }}
-{%- endif %}
-""".replace("@START@", IM_START).replace("@END@", IM_END)
 
 Template = str | Sequence[Mapping[str, str]]
 """A template, or several with names, of which `tool_use` is for conversations with tools and `default` for others."""

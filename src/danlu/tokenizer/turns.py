@@ -115,6 +115,7 @@ class _Lesson:
         if not self.asked:
             raise BadInput(f"nothing to teach: no message of an assistant from message {first + 1} on.")
         one = chosen(template, bool(tools))
+        _check_read(one, messages, tools)
         wanted = [(messages[:at], True) for at in self.asked] + [(messages[: at + 1], False) for at in self.asked]
         whole = (messages, False)
         wanted += [] if self.asked[-1] == len(messages) - 1 else [whole]
@@ -265,6 +266,19 @@ class _Lesson:
 
 
 _MARKED = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+
+
+def _check_read(template: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None) -> None:
+    """Raise BadInput where a template would leave out what is told by a key that it does not read."""
+    keys = {"tools": "the functions that may be called"} if tools else {}
+    for key, what in (("tool_calls", "calls of functions"), ("reasoning_content", "what the assistant thought")):
+        if any(message.get(key) for message in messages):
+            keys[key] = what
+    if lost := [f"{what} ({key})" for key, what in keys.items() if key not in template]:
+        raise BadInput(
+            f"the chat template leaves out {' and '.join(lost)}, so that a model would be taught something else than the sample "
+            f"says. Give a template that writes it (chatml_thinking writes thoughts), or leave it out of the data."
+        )
 
 
 def _counts(message: Mapping[str, Any]) -> bool:

@@ -24,6 +24,8 @@ class Messages(Talk):
         """Field that holds what the assistant is told first, where the list does not begin with it; it may be missing."""
         tools: str = "tools"
         """Field that lists functions that may be called; it may be missing."""
+        reasoning: bool = True
+        """Keep what the assistant thought before it answered; otherwise answers are learned without it."""
 
     def fields(self) -> list[str]:
         return [self.config.messages]
@@ -33,6 +35,8 @@ class Messages(Talk):
 
     def read(self, record: Mapping[str, Any]) -> Sample:
         messages = messages_of(field(record, self.config.messages))
+        if not self.config.reasoning:
+            messages = [{key: part for key, part in message.items() if key != "reasoning_content"} for message in messages]
         if messages[0]["role"] == "system" and not messages[0]["content"].strip():
             del messages[0]
         messages = [*said("system", words(record, self.config.system)), *messages]

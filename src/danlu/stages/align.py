@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from danlu.core.artifact import Artifact
+from danlu.core.errors import TokenizerMismatch
 from danlu.core.settings import Named, choice
 from danlu.objectives import OBJECTIVES
 from danlu.stages import STAGES
-from danlu.stages.teaching import Teaching, offline, teach
+from danlu.stages.teaching import Begun, Teaching, offline, teach
 from danlu.train.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from danlu.objectives.labelled import Labelled
     from danlu.tokenizer.tokenizer import Tokenizer
     from danlu.train.launch import World
-    from danlu.train.samples import Samples
 
 
 class Align(Teaching):
@@ -41,6 +41,40 @@ def align(config: Align) -> Artifact | None:
 def begin(
     config: Any, place: Workplace, model: Any, tokenizer: "Tokenizer", objective: "Labelled",
     documents: "dict[str, list[Document]]", world: "World",
-) -> "tuple[Any, dict[str, Samples]]":  # fmt: skip
+) -> Begun:  # fmt: skip
     """The batches of a run: samples as they are, or answers that the model writes as it learns."""
-    return offline(config, place, model, tokenizer, objective, documents, world)
+    begun = offline(config, place, model, tokenizer, objective, documents, world)
+    if getattr(objective, "reference", False):
+        _refer(config, place, model, tokenizer, objective, begun, world)
+    return begun
+
+
+def _refer(
+    config: Any, place: Workplace, model: Any, tokenizer: "Tokenizer", objective: "Labelled", begun: Begun, world: "World"
+) -> None:
+    """Put beside the samples what the reference model thinks of them: another model, or this one as it begins."""
+    import torch
+
+    from danlu.engine.folder import model_input
+    from danlu.models.adapters.base import disabled
+    from danlu.train.reference import add_reference
+
+    judge = model if config.reference is None else other(config.reference, tokenizer).to(model.device)
+    made_from = {"model": model_input(config.reference or config.model).id}
+    add_reference(
+        begun.samples, objective, judge, place.folder, made_from, world, row_tokens=begun.batches.row_tokens,
+        micro_tokens=config.micro_tokens, dtype=torch.bfloat16 if config.dtype == "bfloat16" else None, around=disabled(judge),
+    )  # fmt: skip
+
+
+def other(folder: Path, tokenizer: "Tokenizer") -> Any:
+    """Another model that reads the same tokens. Raises TokenizerMismatch."""
+    from danlu.models.weights import load_model
+    from danlu.tokenizer.tokenizer import Tokenizer
+
+    if Tokenizer.open(folder).id != tokenizer.id:
+        raise TokenizerMismatch(
+            f"{folder} reads other tokens than the model that learns, so what it thinks of them cannot be compared. Give a model "
+            f"with the same tokenizer.json."
+        )
+    return load_model(folder).eval()

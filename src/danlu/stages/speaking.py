@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from danlu.train.samples import Samples
 
 
-def speaker(config: Any, tokenizer: "Tokenizer") -> "tuple[Any, Tokenizer]":
-    """The model with its words, and its tokenizer with a chat template. Raises UnsupportedModel, BadSettings."""
+def speaker(config: Any) -> Any:
+    """The model with its words. Raises UnsupportedModel."""
     from danlu.models import packed
     from danlu.models.base import CausalLM
     from danlu.models.heads import is_headed
@@ -41,26 +41,32 @@ def speaker(config: Any, tokenizer: "Tokenizer") -> "tuple[Any, Tokenizer]":
             f"{config.model} ({model.config.name}) does not write a text on by weights that gradients move, and conversations "
             f"are written on. Take a model that was trained with --objective.name causal."
         )
-    if config.new_tokens:
-        from danlu.models.resize import resize
-        from danlu.tokenizer.extend import extend
+    return model
 
-        before, tokenizer = tokenizer, extend(tokenizer, config.new_tokens)
-        resize(model, before, tokenizer)
-    return model, with_template(config, tokenizer)
+
+def grown(config: Any, model: Any, tokenizer: "Tokenizer") -> "tuple[Any, Tokenizer]":
+    """The model and its tokenizer with the new tokens that were asked for."""
+    if not config.new_tokens:
+        return model, tokenizer
+    from danlu.models.resize import resize
+    from danlu.tokenizer.extend import extend
+
+    larger = extend(tokenizer, config.new_tokens)
+    resize(model, tokenizer, larger)
+    return model, larger
 
 
 def with_template(config: Any, tokenizer: "Tokenizer") -> "Tokenizer":
     """The tokenizer with the chat template of the result."""
-    from danlu.tokenizer.chat import CHATML
+    from danlu.tokenizer.chatml import TEMPLATES
     from danlu.tokenizer.definition import IM_END, IM_START
     from danlu.tokenizer.turns import with_template as framed
 
     asked = config.template
     if asked is None and tokenizer.chat_template:
         return tokenizer
-    text = CHATML if asked in (None, "chatml") else template_file(Path(asked))
-    if text == CHATML and (lacking := [one for one in (IM_START, IM_END) if one not in tokenizer.special_tokens]):
+    text = TEMPLATES.get(asked or "chatml") or template_file(Path(asked))
+    if text in TEMPLATES.values() and (lacking := [one for one in (IM_START, IM_END) if one not in tokenizer.special_tokens]):
         raise BadSettings(
             f"the chatml template frames turns with {IM_START} and {IM_END}, and the tokenizer of {config.model} lacks "
             f"{' and '.join(lacking)}. Add them (--new_tokens '{IM_START}' '{IM_END}'), or give a --template of tokens it has."
@@ -73,7 +79,7 @@ def template_file(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadSettings(f"--template {path} is neither chatml nor a readable file ({error}).") from None
+        raise BadSettings(f"--template {path} is neither chatml, chatml_thinking nor a readable file ({error}).") from None
 
 
 def show(samples: "Samples", tokenizer: "Tokenizer", count: int) -> None:

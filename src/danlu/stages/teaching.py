@@ -138,9 +138,18 @@ class Lesson:
     """What was found before the first step."""
 
 
-Begin = Callable[["Teaching", Workplace, Any, "Tokenizer", "Labelled", "dict[str, list[Document]]", "World"],
-                 "tuple[Any, dict[str, Samples]]"]  # fmt: skip
-"""Makes the batches of a run, and the samples that they come from."""
+@dataclass
+class Begun:
+    """What a run steps through."""
+
+    module: Any
+    """What learns: the model, or the model with more around it."""
+    batches: Any
+    samples: "dict[str, Samples]"
+
+
+Begin = Callable[["Teaching", Workplace, Any, "Tokenizer", "Labelled", "dict[str, list[Document]]", "World"], Begun]
+"""Makes the batches of a run."""
 
 
 def teach(config: Any, stage: str, begin: "Begin | None" = None, finish: "Callable[[Lesson, Any], None] | None" = None,
@@ -239,14 +248,15 @@ def _assemble(config: Any, place: Workplace, world: "World", begin: "Begin") -> 
     start_learning(config, model, tokenizer)
     model.train()
     model.to(world.device)
-    batches, samples = begin(config, place, model, tokenizer, objective, documents, world)
+    begun = begin(config, place, model, tokenizer, objective, documents, world)
+    batches, samples = begun.batches, begun.samples
     found = preflight(config, model, tokenizer, objective, documents, samples, batches)
     if config.recompute:
         save_activations(model)
-    parallel = Parallel(model, objective, world, config.parallel, torch.bfloat16 if config.dtype == "bfloat16" else None)
+    parallel = Parallel(begun.module, objective, world, config.parallel, torch.bfloat16 if config.dtype == "bfloat16" else None)
     plan = _plan(config, place, parallel, batches, world, started)
     chosen = {**config.optimiser.model_dump(), **plan["optimiser"]}
-    moved = [(name, part) for name, part in model.named_parameters() if part.requires_grad]
+    moved = [(name, part) for name, part in begun.module.named_parameters() if part.requires_grad]
     optimiser = OPTIMISERS.build(OPTIMISERS[chosen["name"]].Config(**chosen), moved)
     run = new_run(config, place, parallel, optimiser=optimiser, schedule=SCHEDULES.build(config.schedule), batches=batches,
                   steps=plan["steps"], seconds=plan["seconds"])  # fmt: skip
@@ -258,16 +268,20 @@ def pupil(config: Any, documents: "list[Document]") -> "tuple[Any, Tokenizer, La
     """The model as it begins, its tokenizer, and the objective: a new head on its body, or its own words."""
     from danlu.core.seeds import derive
     from danlu.models.heads import HeadConfig, attach, load_body
-    from danlu.stages.speaking import speaker
+    from danlu.objectives.answers import Answers
+    from danlu.stages.speaking import grown, speaker, with_template
     from danlu.tokenizer.tokenizer import Tokenizer
 
-    task, tokenizer = OBJECTIVES[config.objective.name].task, Tokenizer.open(config.model)
-    if task is None:
-        model, tokenizer = speaker(config, tokenizer)
-        return model, tokenizer, OBJECTIVES.build(config.objective, tokenizer)
+    kind, tokenizer = OBJECTIVES[config.objective.name], Tokenizer.open(config.model)
+    words = kind.task is None
+    model, tokenizer = grown(config, speaker(config) if words else load_body(config.model), tokenizer)
+    if issubclass(kind, Answers):
+        tokenizer = with_template(config, tokenizer)
     objective: Labelled = OBJECTIVES.build(config.objective, tokenizer)
-    head = HeadConfig(task=task, **objective.learn(documents))  # type: ignore[arg-type]  # the heads' tasks
-    return attach(load_body(config.model), head, derive(config.seed, "head")), tokenizer, objective
+    if words:
+        return model, tokenizer, objective
+    head = HeadConfig(task=kind.task, **objective.learn(documents))
+    return attach(model, head, derive(config.seed, "head")), tokenizer, objective
 
 
 def start_learning(config: Any, model: Any, tokenizer: "Tokenizer") -> None:
@@ -304,14 +318,21 @@ def preflight(
 def offline(
     config: Any, place: Workplace, model: Any, tokenizer: "Tokenizer", objective: "Labelled",
     documents: "dict[str, list[Document]]", world: "World",
-) -> "tuple[Any, dict[str, Samples]]":  # fmt: skip
+) -> Begun:  # fmt: skip
     """The dataset's samples, in an order of the seed."""
     from danlu.train.samples import SampleBatches
 
     samples = read_samples(config, model, tokenizer, objective, documents)
-    row_tokens = min(config.row_tokens or 256, model.config.context)
-    return SampleBatches(samples["train"], objective, config.batch, row_tokens, config.micro_tokens, config.seed, world.rank,
-                         world.size), samples  # fmt: skip
+    width = row_tokens(config, model)
+    batches = SampleBatches(
+        samples["train"], objective, config.batch, width, config.micro_tokens, config.seed, world.rank, world.size
+    )
+    return Begun(model, batches, samples)
+
+
+def row_tokens(config: Any, model: Any) -> int:
+    """Tokens of a row, which short samples share."""
+    return int(min(config.row_tokens or 256, model.config.context))
 
 
 def read_samples(
@@ -373,9 +394,10 @@ def _publish(
 ) -> Artifact | None:  # fmt: skip
     from danlu.engine.folder import model_input
     from danlu.train import record, report
+    from danlu.train.online import bare
     from danlu.train.parallel import unwrapped
 
-    model, run = unwrapped(lesson.run.parallel), lesson.run
+    model, run = bare(unwrapped(lesson.run.parallel)), lesson.run
     if not run.world.first:
         return None
     model.eval()

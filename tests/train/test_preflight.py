@@ -168,6 +168,23 @@ def test_taught_tokens_of_others_are_found(folder, tokenizer):
         check(folder, tokenizer, changed(encoded(tokenizer, documents()), greedy))
 
 
+def test_two_answers_that_fit_each_by_itself_are_no_long_sample(folder, tokenizer):
+    """The texts of a pair do not see one another, so the model's context holds each."""
+    samples = encoded(tokenizer, documents())
+    longest = int(samples.lengths.max())
+
+    def pair(one):
+        documents = np.repeat(np.arange(2, dtype=np.int32), len(one.ids))
+        doubled = {name: np.tile(getattr(one, name), 2) for name in ("ids", "targets", "values")}
+        return replace(one, **doubled, documents=documents)
+
+    report = preflight.Report(figures={"train": {}})
+    preflight._check_lengths(report, "train", changed(samples, pair), longest, "raise")
+    assert report.errors == []
+    preflight._check_lengths(report, "train", changed(samples, pair), longest - 1, "raise")
+    assert len(report.errors) == 1
+
+
 def test_samples_without_labels_padding_and_length_are_found(folder, tokenizer):
     samples = encoded(tokenizer, documents())
     silent = changed(samples, lambda one: replace(one, targets=np.full_like(one.targets, NO_LABEL)))

@@ -154,8 +154,8 @@ def _check_labels(report: Report, split: str, part: Samples) -> None:
 
 
 def _check_lengths(report: Report, split: str, part: Samples, most: int, overlong: str) -> None:
-    """No sample is longer than what the model sees, and none was cut without being asked for."""
-    if long := [at for at, one in enumerate(part.encoded) if len(one.ids) > most]:
+    """No text of a sample is longer than what the model sees, and none was cut without being asked for."""
+    if long := [at for at, one in enumerate(part.encoded) if len(one.ids) > most and np.bincount(one.documents).max() > most]:
         report.errors.append(
             f"{_places(part, long)}: {_count(long, part, split)} are longer than the {most} tokens that the model sees at once. "
             f"Say --overlong drop, truncate or split."

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +29,10 @@ from danlu.core.seeds import derive
 from danlu.engine.model import Model
 from danlu.engine.request import Sampling
 from danlu.evaluate import paired, text
+from danlu.evaluate.how import How
 from danlu.evaluate.paired import Difference, Figure, of_values
 from danlu.evaluate.subject import Answer, Pair, Subject, plain_logprobs
+from danlu.evaluate.tasks.base import Task
 from danlu.metrics.exact_match import exact_match
 from danlu.metrics.interval import Estimate
 from danlu.models.base import Seq2SeqLM
@@ -52,16 +54,6 @@ class Question:
     """The answer's text."""
 
 
-class Judge(Protocol):
-    """A task that can be asked of any model: what stands on the shelf TASKS."""
-
-    name: str
-
-    def figures(self, subject: Subject) -> list[Figure]:
-        """Its figures, the one that counts first."""
-        ...
-
-
 @dataclass(frozen=True)
 class Probes:
     """What a model is asked before and after."""
@@ -69,7 +61,10 @@ class Probes:
     texts: Sequence[str] = ()
     """Held-out texts for bits per byte: what must not be forgotten."""
     questions: Sequence[Question] = ()
-    tasks: Sequence[Judge] = ()
+    tasks: Sequence[Task] = ()
+    """Of each the first figure counts."""
+    how: How = field(default_factory=How)
+    """How the tasks are put."""
     room: int = 128
     """Most tokens of an answer."""
     seed: int = 0
@@ -134,9 +129,8 @@ def measure(model: Model, probes: Probes) -> Facts:
         if probes.questions:
             _ask(subject, probes, facts)
         for task in probes.tasks:
-            facts.figures += [
-                Figure(f"{task.name}: {one.name}", one.parts_NS, one.finish, one.better) for one in task.figures(subject)[:1]
-            ]
+            first = task.ask(subject, probes.how).figures[0]
+            facts.figures.append(Figure(f"{task.name}: {first.name}", first.parts_NS, first.finish, first.better))
     return facts
 
 
@@ -212,7 +206,7 @@ def repeated(ids: Sequence[int], size: int = _GRAM) -> float:
     """Share of the runs of `size` tokens that have stood in the answer before: near 1 for an answer that goes round in circles.
 
     >>> repeated([1, 2, 3, 4, 5]), repeated([1, 2, 1, 2, 1, 2, 1], size=2)
-    (0.0, 0.6666666666666666)
+    (0.0, 0.6666666666666667)
     """
     grams = [tuple(ids[at : at + size]) for at in range(len(ids) - size + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0

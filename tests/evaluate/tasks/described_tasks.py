@@ -13,7 +13,7 @@ QUESTIONS = [
     {"q": "Two and three\n", "c": ["five", "five and two", "three"], "g": 2, "k": "en"},
     {"q": "It is a capital", "c": ["mistake", "theory"], "g": 0, "k": "en"},
 ]
-SHOTS = [{"q": "Lead melts at", "c": ["noon", "dawn"], "g": 1, "k": "en"}, {"q": "What is two", "c": ["one", "2"], "g": 0, "k": "en"},
+SHOTS = [{"q": "Lead melts at", "c": ["noon", "dawn"], "g": 1, "k": "en"}, {"q": "Two", "c": ["one", "2"], "g": 0, "k": "en"},
          {"q": "铅", "c": ["黎明", "中午"], "g": 1, "k": "zh"}]  # fmt: skip
 SCHEMAS = [{"o": ["The lead melted because the lead", "The lead melted because the furnace"], "e": "was hot.", "g": 1},
            {"o": ["Gold is it that gold", "Gold is it that lead"], "e": "had been.", "g": 0}]  # fmt: skip

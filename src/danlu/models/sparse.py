@@ -92,7 +92,7 @@ class SparseDecoder(Decoder):
         tokens_LE = torch.stack([mixture.take() for mixture in mixtures])
         tokens_LE = torch.tensor(add(tokens_LE.flatten().tolist())).view(tokens_LE.shape)
         self.used_LE = tokens_LE if self.used_LE is None else self.used_LE + tokens_LE
-        if moved:
+        if moved and any(mixture.gate.weight.requires_grad for mixture in mixtures):  # a frozen router keeps its balance
             self.rebalance(tokens_LE)
 
     def rebalance(self, tokens_LE: Tensor) -> None:

@@ -79,8 +79,9 @@ class _Mix(torch.autograd.Function):
         act_PF = _each_by_its_own(dy_PD, down_EDF.to(dtype), ends_E)
         torch.autograd.graph.increment_version(pair_PI)  # a second backward pass through here is an error, not nonsense
         d_share_P = _gated_back(act_PF, pair_PI, share_P)
-        d_down = _products(dy_PD, act_PF, ends_E).to(down_EDF.dtype)
-        d_gate_up = _products(pair_PI, x_ND.index_select(0, token_P), ends_E).to(gate_up_EID.dtype)
+        wants_gate_up, wants_down = ctx.needs_input_grad[4:]  # frozen experts take no gradient
+        d_down = _products(dy_PD, act_PF, ends_E).to(down_EDF.dtype) if wants_down else None
+        d_gate_up = _products(pair_PI, x_ND.index_select(0, token_P), ends_E).to(gate_up_EID.dtype) if wants_gate_up else None
         dx_ND = _sum_choices(_each_by_its_own(pair_PI, gate_up_EID.to(dtype), ends_E), place_NK)
         return dx_ND, None, None, d_share_P[place_NK].to(ctx.share_dtype), d_gate_up, d_down
 

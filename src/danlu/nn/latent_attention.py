@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danlu.nn.attention import attend
-from danlu.nn.linear import Linear
+from danlu.nn.linear import Linear, whole
 from danlu.nn.mask import Sight
 from danlu.nn.norm import RMSNorm
 from danlu.nn.paged import PagedMemory, PagedSight
@@ -137,7 +137,7 @@ class LatentAttention(nn.Module):
 
         Source: arXiv:2405.04434, section 2.1.2 and appendix C.
         """
-        both_HIR = self.kv_b_proj.weight.to(held_BSK.dtype).unflatten(0, (self.heads, -1))
+        both_HIR = whole(self.kv_b_proj).to(held_BSK.dtype).unflatten(0, (self.heads, -1))
         k_HNR, v_HVR = both_HIR.split([self.plain_width, self.value_width], dim=1)
         q_BHTR = plain_BTHN.transpose(1, 2) @ k_HNR
         q_BHTK = torch.cat([q_BHTR, turned_BTHP.transpose(1, 2)], dim=-1)

@@ -48,6 +48,11 @@ def bare(*layers: Linear) -> bool:
     return all(isinstance(layer, Linear) and layer.bias is None and layer.added is None for layer in layers)
 
 
+def whole(layer: "Linear") -> Tensor:
+    """The matrix (O, I) of a layer without bias, with what is laid on it."""
+    return layer.matrix if layer.added is None else layer(torch.eye(layer.matrix.size(1), device=layer.matrix.device)).t()
+
+
 def lay_on(layer: nn.Module, added: Added | None) -> None:
     """Lay something on a layer without making it a part of it: its parameters stay where they are."""
     layer.__dict__["added"] = added

@@ -16,6 +16,9 @@ from danlu.models.adapters.held import Layer
 from danlu.models.adapters.lora import LoRA
 from danlu.nn.low_rank import LowRank
 
+_TINY = 1e-12
+"""Least length of a row: one of zeros stays one of zeros."""
+
 
 class Directed(LowRank):
     """What one layer's answer becomes. It looks at the layer, and is no part of it."""
@@ -43,7 +46,7 @@ class Directed(LowRank):
         across_O = ((weight_OI @ a_RI.t()) * b_OR).sum(1)
         own_O = ((b_OR @ (a_RI @ a_RI.t())) * b_OR).sum(1)
         squared_O: Tensor = weight_OI.square().sum(1) + 2 * self.scale * across_O + self.scale**2 * own_O
-        return squared_O.clamp(min=0).sqrt()
+        return squared_O.clamp(min=_TINY**2).sqrt()
 
     def norm_plain(self) -> Tensor:
         """The definition."""
@@ -68,7 +71,9 @@ class DoRA(LoRA):
     def merged(self, layer: Any, part: Any) -> Tensor:
         part.__dict__["layer"] = layer  # float again, where the base was held in few bits
         turned: Tensor = layer.matrix.float() + part.change().float()
-        lengthened: Tensor = part.lora_magnitude_vector.float()[:, None] * turned / turned.norm(dim=1, keepdim=True)
+        lengthened: Tensor = (
+            part.lora_magnitude_vector.float()[:, None] * turned / turned.norm(dim=1, keepdim=True).clamp(min=_TINY)
+        )
         return lengthened
 
     def to_peft(self, model: Adapted) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -24,8 +24,8 @@ class Soft(Adapter):
     def __init__(self, config: Any, model: Adapted):
         super().__init__(config, model)
         inner = body(model)
-        kinds = {type(layer) for layer in inner.new_state(1, 1).layers} if isinstance(inner, CausalLM) else set()
-        if kinds != {LayerState}:
+        memory = inner.new_state(1, 1) if isinstance(inner, CausalLM) else None
+        if type(memory) is not State or {type(layer) for layer in memory.layers} != {LayerState}:
             raise UnsupportedModel(f"{inner.config.name}: a {config.name} stands before the text of a decoder whose layers all "
                                    f"keep keys and values of everything. Use lora.")  # fmt: skip
 

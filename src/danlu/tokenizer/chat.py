@@ -219,7 +219,7 @@ def _no_number(word: str) -> Any:
     raise ValueError(f"{word} is no JSON")
 
 
-def roles(tokenizer: Tokenizer) -> dict[str, str]:
+def roles(tokenizer: Tokenizer) -> dict[str, Any]:
     """The names of special tokens under which templates ask for them."""
     found = {}
     for role in ("bos_token", "eos_token", "pad_token", "unk_token", "mask_token"):

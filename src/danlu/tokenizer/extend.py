@@ -38,7 +38,7 @@ def extend(tokenizer: Tokenizer, tokens: Sequence[str], special: bool | None = N
     if isinstance(config.get("added_tokens_decoder"), dict):  # a copy of added_tokens that transformers 4 writes
         more = {str(number): token for number, token in enumerate(added, first)}
         config["added_tokens_decoder"] = {**config["added_tokens_decoder"], **more}
-    made = Tokenizer(json.dumps(tree, ensure_ascii=False, indent=1) + "\n", config, tokenizer.chat_template)
+    made = Tokenizer(json.dumps(tree, ensure_ascii=False, indent=1) + "\n", config, tokenizer.chat_template, tokenizer.ends)
     for token, number in zip(tokens, range(first, first + len(tokens)), strict=True):
         found = made.reference.token_to_id(token)
         if found != number:

@@ -25,6 +25,8 @@ from danlu.tokenizer.engines import Ids
 NAME, CONFIG_NAME, SPECIAL_NAME, TEMPLATE_NAME = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
 )  # fmt: skip
+GENERATION_NAME = "generation_config.json"
+"""A model's file, which may name further tokens that end an answer."""
 _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "mask_token")
 _TASK_BYTES = 1 << 18
 """Text handed to a thread at once when encoding many texts: large against the cost of handing it over."""
@@ -33,8 +35,13 @@ _TASK_BYTES = 1 << 18
 class Tokenizer:
     """Reads and writes the ids of one vocabulary. `Tokenizer.open(folder)`, or a trainer, makes one."""
 
-    def __init__(self, definition: str, config: Mapping[str, Any] | None = None, chat_template: str | None = None):
-        """definition: the text of tokenizer.json; config: the content of tokenizer_config.json."""
+    def __init__(self, definition: str, config: Mapping[str, Any] | None = None, chat_template: str | None = None,
+                 ends: Collection[int] = ()):  # fmt: skip
+        """definition: the text of tokenizer.json; config: the content of tokenizer_config.json.
+
+        ends: tokens that end an answer beside that which ends a document.
+        """
+        self._also_ends = frozenset(ends)
         self.definition = definition
         self.config = dict(config or {})
         self.chat_template = chat_template or self.config.get("chat_template")
@@ -62,9 +69,10 @@ class Tokenizer:
         try:
             config = {**_read_json(folder / SPECIAL_NAME), **_read_json(folder / CONFIG_NAME)}
             template = folder / TEMPLATE_NAME
-            return cls(
-                path.read_text(encoding="utf-8"), config, template.read_text(encoding="utf-8") if template.is_file() else None
-            )
+            said = _read_json(folder / GENERATION_NAME).get("eos_token_id")
+            return cls(path.read_text(encoding="utf-8"), config,
+                       template.read_text(encoding="utf-8") if template.is_file() else None,
+                       [one for one in (said if isinstance(said, list) else [said]) if isinstance(one, int)])  # fmt: skip
         except UnicodeDecodeError as error:
             raise DamagedArtifact(
                 f"{path} is not UTF-8 text: {error}. Restore the folder or train the tokenizer again."
@@ -131,6 +139,11 @@ class Tokenizer:
     def eos_id(self) -> int | None:
         """The token after a document."""
         return self._role_id("eos_token")
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end an answer: that after a document, and those that the model beside it stops at."""
+        return self._also_ends if self.eos_id is None else self._also_ends | {self.eos_id}
 
     @property
     def pad_id(self) -> int | None:
@@ -283,7 +296,7 @@ class Tokenizer:
         return self.vocab_size
 
     def __reduce__(self) -> Any:
-        return Tokenizer, (self.definition, self.config, self.chat_template)
+        return Tokenizer, (self.definition, self.config, self.chat_template, self._also_ends)
 
 
 def _tasks(texts: Sequence[str]) -> Iterable[Sequence[str]]:

@@ -97,12 +97,12 @@ def with_template(tokenizer: Tokenizer, template: str) -> Tokenizer:
     end = end_of_turn(tokenizer, template)
     if end is None:
         raise BadInput(_endless("the chat template writes no special token behind an answer", tokenizer))
-    return Tokenizer(tokenizer.definition, {**tokenizer.config, "eos_token": end}, template)
+    return Tokenizer(tokenizer.definition, {**tokenizer.config, "eos_token": end}, template, tokenizer.ends)
 
 
 def ends_of(tokenizer: Tokenizer, *before: int | None) -> list[int]:
-    """Ids that end an answer: the tokenizer's, then those that ended one before; for eos_token_id of a model's config."""
-    return list(dict.fromkeys(token for token in (tokenizer.eos_id, *before) if token is not None))
+    """Ids that end an answer, the tokenizer's own first, for eos_token_id of a model's configs; `before`: further ones."""
+    return list(dict.fromkeys(token for token in (tokenizer.eos_id, *before, *sorted(tokenizer.ends)) if token is not None))
 
 
 class _Lesson:
@@ -128,7 +128,7 @@ class _Lesson:
         self.last = self.asked[-1] if len(wanted) == 2 * count else len(messages) - 1
         self.wholes.setdefault(self.last, self.drawn.texts[-1])
         self.marks.setdefault(self.last, self.drawn.marks[-1])
-        known = {tokenizer.eos_id} if ends is None else set(ends)
+        known = tokenizer.ends if ends is None else set(ends)
         self.ends = {name for name, number in tokenizer.special_tokens.items() if number in known}
         self._windows: dict[int, tuple[int, int]] = {}
 

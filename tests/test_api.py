@@ -49,11 +49,14 @@ def test_the_whole_life_in_python(notes, capsys):
 
 def test_inputs_are_placed_as_on_the_command_line():
     from danlu.stages.evaluate import Evaluate
+    from danlu.stages.feedback import Feedback
     from danlu.stages.prepare import Prepare
 
     assert danlu._place("prepare", Prepare, ("a", "b")) == {"sources": ["a", "b"]}
     assert danlu._place("prepare", Prepare, (["a", "b"],)) == {"sources": ["a", "b"]}
     assert danlu._place("evaluate", Evaluate, ("m",)) == {"models": ["m"]}
+    for models in (("m", "n"), (["m", "n"],)):
+        assert danlu._place("feedback", Feedback, (*models, "p")) == {"models": ["m", "n"], "prompts": "p"}
     with pytest.raises(BadSettings, match=r"1 input\(s\) too many \(inputs here: dataset\)"):
         danlu.pretrain("data", "model")
     with pytest.raises(BadSettings, match="did you mean out"):

@@ -56,14 +56,16 @@ def _call(name: str) -> "Callable":
 
 
 def _place(name: str, kind: "Any", inputs: tuple[object, ...]) -> dict[str, object]:
-    """Inputs without a name to the settings that bare words fill on the command line; a list setting takes all that remain."""
+    """Inputs without a name to the settings that bare words fill on the command line; a list setting takes a list, or all inputs
+    but those that the settings behind it need."""
     from danlu.core.errors import BadSettings
 
     placed: dict[str, object] = {}
     rest = [*inputs]
-    for key in kind.positional:
+    for place, key in enumerate(kind.positional, 1):
         if rest and typing.get_origin(kind.model_fields[key].annotation) is list:
-            placed[key], rest = (rest[0] if len(rest) == 1 and isinstance(rest[0], list | tuple) else rest), []
+            taken = max(len(rest) - (len(kind.positional) - place), 1)
+            placed[key], rest = (rest[0], rest[1:]) if isinstance(rest[0], list | tuple) else (rest[:taken], rest[taken:])
         elif rest:
             placed[key] = rest.pop(0)
     if rest:

@@ -8,6 +8,7 @@ to the continuation. Nothing is put before a text but what the tokenizer itself 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from danlu.core.errors import BadInput, PromptTooLong
@@ -61,6 +62,10 @@ class Task(ABC):
     @abstractmethod
     def ask(self, subject: Subject, how: How) -> Result:
         """Put every document to the model. Raises BadInput, PromptTooLong."""
+
+    def sources(self) -> list[Path]:
+        """Files that the task is made from, for the record."""
+        return []
 
 
 class Counter:

@@ -24,16 +24,21 @@ def read(form: str, files: Files, split: str, folders: Sequence[Path]) -> list[D
 
     folders: where relative paths are looked for, in turn. Raises BadInput naming what is missing or wrong.
     """
+    listed = paths(files, split, folders)
+    found = [document for path in listed for document in _READERS[form](path, _text_or_bytes(path, form))]
+    if not found:
+        raise BadInput(f"{', '.join(map(str, listed))}: no document in it.")
+    columns = dict.fromkeys(column for document in found for column in document)
+    return [{column: document.get(column) for column in columns} for document in found]
+
+
+def paths(files: Files, split: str, folders: Sequence[Path]) -> list[Path]:
+    """The files of one split. Raises BadInput."""
     named = dict(files) if isinstance(files, Mapping) else {"train": files}
     if split not in named:
         raise BadInput(f"data_files has no split {split!r}, only {', '.join(named)}. Files without a split are 'train'.")
     listed = named[split]
-    paths = [path for one in ([listed] if isinstance(listed, str) else listed) for path in find(one, folders)]
-    found = [document for path in paths for document in _READERS[form](path, _text_or_bytes(path, form))]
-    if not found:
-        raise BadInput(f"{', '.join(map(str, paths))}: no document in it.")
-    columns = dict.fromkeys(column for document in found for column in document)
-    return [{column: document.get(column) for column in columns} for document in found]
+    return [path for one in ([listed] if isinstance(listed, str) else listed) for path in find(one, folders)]
 
 
 def find(name: str, folders: Sequence[Path]) -> list[Path]:

@@ -60,8 +60,17 @@ class YamlTask(Task):
 
     def read(self, split: str) -> list[Document]:
         """The documents of a split."""
-        folders = [self.config.folder] if self.config.folder else [Path(), self.config.path.parent]
-        return documents.read(self.described.dataset_path, self.described.files, split, folders)
+        return documents.read(self.described.dataset_path, self.described.files, split, self._folders)
+
+    def sources(self) -> list[Path]:
+        """See Task.sources."""
+        splits = dict.fromkeys([self.described.asked_split, *filter(None, [self.described.fewshot_split])])
+        found = [path for split in splits for path in documents.paths(self.described.files, split, self._folders)]
+        return [self.config.path, *found]
+
+    @property
+    def _folders(self) -> list[Path]:
+        return [self.config.folder] if self.config.folder else [Path(), self.config.path.parent]
 
     def ask(self, subject: Subject, how: How) -> Result:
         """See Task.ask."""

@@ -24,7 +24,7 @@ class ModelDecoder:
 
     def __init__(self, model: CausalLM, capacity: int):
         self.model, self.length = model, 0
-        self._state = model.new_state(1, capacity)
+        self._state = model.new_state(1, capacity + model.ahead)
         self._device = model.device
 
     @torch.inference_mode()

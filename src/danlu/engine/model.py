@@ -13,6 +13,7 @@ from torch import Tensor
 from danlu.core import lineage
 from danlu.core.errors import BadInput, NotAnArtifact, TokenizerMismatch
 from danlu.core.settings import load as check
+from danlu.engine.adapted import Laid, lay
 from danlu.engine.constraint import Constraint
 from danlu.engine.decode import Decoder, ModelDecoder, PrefixDecoder, Seq2SeqDecoder
 from danlu.engine.fill import Filled, fill
@@ -21,8 +22,10 @@ from danlu.engine.heads import HeadedModel
 from danlu.engine.numpy_decode import NumpyDecoder, Prepared, prepare
 from danlu.engine.request import Sampling
 from danlu.engine.source import around_ids, source_ids
+from danlu.models.adapters.base import merge
+from danlu.models.adapters.peft import is_adapter
 from danlu.models.base import LanguageModel, MaskedLM, Seq2SeqLM
-from danlu.models.heads import is_headed, load_headed
+from danlu.models.heads import Headed, is_headed, load_headed
 from danlu.models.weights import load_model, read_config
 from danlu.tokenizer.tokenizer import Tokenizer
 
@@ -33,22 +36,37 @@ _PADDING = 64
 def load(path: Path | str, device: str | None = None) -> "Model | HeadedModel":
     """Open a model folder, made here or anywhere, on `device` (left out: a GPU where there is one).
 
-    A folder with a head for a task in place of words (`danlu finetune`) opens as a HeadedModel (heads.py).
+    A folder with a head for a task in place of words (`danlu finetune`) opens as a HeadedModel (heads.py); an adapter's folder
+    opens with its base, merged in memory where it is a change of weights.
     Raises NotAnArtifact, UnsupportedModel, DamagedWeights or TokenizerMismatch.
     """
     path = Path(path)
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if is_adapter(path):
+        return opened(path, lay(path), place)
     if not (path / "config.json").is_file():
         found = "there is no such folder" if not path.exists() else "it holds no config.json"
         raise NotAnArtifact(
             f"{path} is not a model folder: {found}. Give the --out of `danlu pretrain`, or a Hugging Face model."
         )
     tokenizer = Tokenizer.open(path)
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if is_headed(read_config(path)):
         return HeadedModel(load_headed(path).to(place), tokenizer, path)
     model = load_model(path).eval()
     check_vocabulary(path, model.vocab_size, tokenizer.vocab_size)
     return Model(model.to(place), tokenizer, path, _ends(path, tokenizer), both_ways=_reads_both_ways(path))
+
+
+def opened(path: Path, laid: Laid, device: str = "cpu", merged: bool = True) -> "Model | HeadedModel":
+    """A base with an adapter on it, opened for use. merged: whether the weights take the adapter in, where they can."""
+    if merged and laid.model.adapter.merges:
+        merge(laid.model)
+    if isinstance(laid.model, Headed):
+        return HeadedModel(laid.model.to(device), laid.tokenizer, path)
+    check_vocabulary(path, laid.model.vocab_size, laid.tokenizer.vocab_size)
+    spoken = path if (path / "generation_config.json").is_file() else laid.base
+    both_ways = _reads_both_ways(laid.base) or _reads_both_ways(path)
+    return Model(laid.model.to(device), laid.tokenizer, path, _ends(spoken, laid.tokenizer), both_ways=both_ways)
 
 
 def check_vocabulary(path: Path, model_size: int, tokenizer_size: int) -> None:
@@ -95,7 +113,7 @@ class Model:
     @property
     def context(self) -> int:
         """Most tokens of prompt and answer together."""
-        return int(self.model.config.context)
+        return int(self.model.config.context) - getattr(self.model, "ahead", 0)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a prompt: the token that begins a document, where there is one, then the text. Special tokens stay text."""

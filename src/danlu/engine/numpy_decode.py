@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from danlu.models.adapters.base import is_adapted
 from danlu.models.base import CausalLM
 from danlu.models.decoder import DecoderConfig
 from danlu.nn.rope_scaling import scaled
@@ -59,7 +60,7 @@ class Prepared:
 def prepare(model: CausalLM) -> Prepared | None:
     """Weights for NumpyDecoder, or None where this family, device or dtype is not what it computes."""
     config = model.config
-    if config.name not in _FAMILIES:
+    if config.name not in _FAMILIES or is_adapted(model):
         return None
     weight = model.output_weight
     fits = weight.device.type == "cpu" and model.activation_dtype == weight.dtype == torch.float32

@@ -20,7 +20,9 @@ from danlu.engine.runners.solo import SoloRunner
 from danlu.engine.scheduler import Limits
 from danlu.engine.speculate import Drafter, opened
 from danlu.engine.work import Runner
+from danlu.models.adapters.peft import is_adapter
 from danlu.models.weights import read_packed
+from danlu.nn.quant import Quantised
 
 
 class Serving(Settings):
@@ -101,7 +103,7 @@ def choose_runner(model: Model, settings: Serving, adapters: Mapping[str, Path],
 def _native(model: Model, settings: Serving, adapters: Mapping[str, Path], release: bool) -> Runner | str:
     if (reason := native.unfit(model)) is not None:
         return reason
-    codes = read_packed(model.path)  # of a folder that `danlu compress` wrote
+    codes = _codes(model)
     own = next((f"int{small.bits}" for small in codes.values()), None) if all(map(native.takes, codes.values())) else None
     given: Any = own if own and settings.weights == "auto" else settings.weights
     form, threads = native.auto(model) if given == "auto" else (given, None)
@@ -115,7 +117,7 @@ def _native(model: Model, settings: Serving, adapters: Mapping[str, Path], relea
 
 
 def _packed(model: Model, settings: Serving, adapters: Mapping[str, Path], release: bool) -> Runner | str:
-    codes = read_packed(model.path)
+    codes = _codes(model)
     kept = {f"int{small.bits}" for small in codes.values()} if model.model.device.type == "cpu" else set()
     form: Any = settings.weights if settings.weights != "auto" else kept.pop() if len(kept) == 1 else "fp32"
     if (reason := packed.unfit(model, form, settings.group)) is not None:
@@ -125,6 +127,11 @@ def _packed(model: Model, settings: Serving, adapters: Mapping[str, Path], relea
     blocks = _blocks(model, settings, packed.block_bytes(model), packed.BLOCK_TOKENS)
     read = {name: read_adapter(path) for name, path in adapters.items()}
     return packed.PackedRunner(model, blocks, adapters=read, weights=form, group=settings.group, codes=codes)
+
+
+def _codes(model: Model) -> dict[str, Quantised]:
+    """Matrices in few bits of a folder that `danlu compress` wrote; an adapter changed those of its base."""
+    return {} if is_adapter(model.path) else read_packed(model.path)
 
 
 def _recurrent(model: Model, settings: Serving, adapters: Mapping[str, Path], release: bool) -> Runner | str:

@@ -120,9 +120,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise NotAnArtifact(
-            f"{folder} holds no model: no readable config.json. Give a folder made by `danlu pretrain`."
-        ) from None
+        adapter = (Path(folder) / "adapter_config.json").is_file()
+        advice = f"It is an adapter: danlu merge {folder} -o MODEL makes a model of it and its base." if adapter else (
+            "Give a folder made by `danlu pretrain`."
+        )  # fmt: skip
+        raise NotAnArtifact(f"{folder} holds no model: no readable config.json. {advice}") from None
     except ValueError as error:
         raise UnsupportedModel(f"{path} is not JSON ({error}). Copy the model again.") from None
     if not isinstance(found, dict):

@@ -182,7 +182,7 @@ def parse_models(words: Sequence[str], adapters: Sequence[str] = (), template: P
     for word in words:
         name, given, folder = word.partition("=")
         path = Path(folder if given and name else word)
-        if not (path / "config.json").is_file():
+        if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
             there = "holds no config.json" if path.exists() else "does not exist"
             raise NotAnArtifact(f"{path} {there}, so it is no model folder. Give the --out of `danlu pretrain`, or a Hugging "
                                 f"Face model; another name for it is written NAME=FOLDER.")  # fmt: skip

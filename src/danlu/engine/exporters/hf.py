@@ -1,5 +1,6 @@
 """A Hugging Face model folder: transformers, vLLM and llama.cpp's converter read it without Danlu."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,8 @@ from danlu.core.errors import UnsupportedModel
 from danlu.core.settings import Named
 from danlu.engine.exporters import EXPORTERS
 from danlu.engine.model import Model, load
+from danlu.models.adapters.base import Adapter
+from danlu.models.adapters.peft import is_adapter
 from danlu.models.weights import load_model, save_model
 
 _NAME = "generation_config.json"
@@ -34,8 +37,14 @@ class HuggingFace:
                 f"{model.path} is of the family {model.model.config.name!r}, which only Danlu computes. "
                 f"Train one that others know, such as --model.name qwen3, to hand it on."
             )
-        weights = load_model(model.path, dtype=getattr(torch, self.config.dtype))
-        save_model(weights, folder)
+        dtype = getattr(torch, self.config.dtype)
+        if is_adapter(model.path):  # opened with its base, and merged where it can be
+            adapter: Adapter | None = getattr(model.model, "adapter", None)
+            if adapter is not None:
+                adapter.merge_into(model.model)
+            save_model(copy.deepcopy(model.model).to(dtype), folder)
+        else:
+            save_model(load_model(model.path, dtype=dtype), folder)
         model.tokenizer.save(folder)
         self._keep_generation_settings(model, folder)
 

@@ -37,6 +37,8 @@ def unfit(model: Model, weights: str = "fp32", group: int = 32) -> str | None:
         return f"{model.model.config.name} is no model that writes a text on from left to right"
     if model.both_ways:
         return "prompts of this model are read both ways, whole"
+    if model.model.ahead:
+        return "an adapter puts something before every text"
     kinds = {type(layer) for layer in model.model.new_state(1, 1).layers}
     odd = sorted(kind.__name__ for kind in kinds - {LayerState, WindowState, LatentState})
     return f"{model.model.config.name} keeps more than something for each token: {', '.join(odd)}" if odd else None

@@ -22,6 +22,7 @@ class SoloRunner:
 
     def __init__(self, model: Model):
         self._opened, self._model = model, model.model
+        self._ahead = getattr(model.model, "ahead", 0)
         self.vocab_size, self.context = model.model.vocab_size, model.context
         self.kernel = f"torch {torch.__version__}, one row at a time"
         self.whole_prompts = model.both_ways
@@ -40,8 +41,8 @@ class SoloRunner:
         if piece.start == 0:
             self._states[piece.row] = model.new_state(1, self._capacity(len(piece.ids)))
         state = self._states[piece.row]
-        if state.length != piece.start and not self.rewind(piece.row, piece.start):
-            raise RowFault(piece.row, f"its memory holds {state.length} tokens, not {piece.start}")
+        if max(state.length - self._ahead, 0) != piece.start and not self.rewind(piece.row, piece.start):
+            raise RowFault(piece.row, f"its memory holds {state.length - self._ahead} tokens, not {piece.start}")
         ids_1T = torch.from_numpy(piece.ids).to(model.device)[None]
         more = {}
         if isinstance(model, Seq2SeqLM) and piece.start == 0:
@@ -56,12 +57,12 @@ class SoloRunner:
     def _capacity(self, tokens: int) -> int:
         """Frequencies that depend on the length of a text want all of it at once; other memories grow."""
         scaling = getattr(self._model.config, "rope_scaling", None)
-        return self.context if scaling is not None and scaling.by_length else tokens + 64
+        return self.context if scaling is not None and scaling.by_length else tokens + self._ahead + 64
 
     def rewind(self, row: int, length: int) -> bool:
         """See Runner.rewind."""
         try:
-            self._states[row].crop(length)
+            self._states[row].crop(length + self._ahead if length else 0)
         except ValueError:
             return False
         return True

@@ -46,6 +46,8 @@ class Adapter(nn.Module, ABC):
     Config: ClassVar[type[AdapterConfig]]
     peft_type: ClassVar[str]
     """What PEFT calls the kind."""
+    merges: ClassVar[bool] = True
+    """Whether it is a change of weights."""
 
     def __init__(self, config: Any, model: Adapted):
         super().__init__()
@@ -192,11 +194,13 @@ def save_adapter(model: Adapted, folder: Path, base_path: Path | str, base_id: s
     if whole:
         common["modules_to_save"] = whole
     peft.write(folder, {"peft_type": adapter.peft_type, **common, **fields}, tensors)
-    peft.write_base(folder, {"id": base_id, "path": path, "held": adapter.config.base, "group": adapter.config.group})
+    head = {"head": model.config.head.model_dump(mode="json")} if isinstance(model, Headed) else {}
+    held = {"held": adapter.config.base, "group": adapter.config.group}
+    peft.write_base(folder, {"id": base_id, "path": path, **held, **head})
 
 
-def load_adapter(model: Adapted, folder: Path) -> Adapter:
-    """Lay the adapter of a PEFT folder, ours or any of a kind known here, on its base.
+def load_adapter(model: Adapted, folder: Path, codes: Mapping[str, Quantised] | None = None) -> Adapter:
+    """Lay the adapter of a PEFT folder, ours or any of a kind known here, on its base. codes: as for `attach`.
 
     Raises NotAnArtifact, UnsupportedModel (naming what is not computed) or DamagedWeights.
     """
@@ -207,7 +211,7 @@ def load_adapter(model: Adapted, folder: Path) -> Adapter:
     said = peft.read_base(folder)
     config = config.model_copy(update={"base": said.get("held", "float"), "group": said.get("group", 64)})
     rows = NewRows.told(found, folder, body(model))
-    adapter = attach(model, config, new_rows=rows)
+    adapter = attach(model, config, codes=codes, new_rows=rows)
     with torch.no_grad():
         used = adapter.fill(tensors, model) | _fill_whole(model, adapter, tensors, folder)
         if adapter.rows is not None:

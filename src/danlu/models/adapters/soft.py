@@ -21,6 +21,8 @@ from danlu.nn.state import LayerState, State
 class Soft(Adapter):
     """Stands in the place of the model's `hidden`, which it calls with more."""
 
+    merges = False
+
     def __init__(self, config: Any, model: Adapted):
         super().__init__(config, model)
         inner = body(model)

@@ -20,6 +20,7 @@ from danlu.engine.native.layout import BLOCK_TOKENS, CPiece, CStep, Layout, Memo
 from danlu.engine.native.matrix import Format, address, aligned, clib, instructions
 from danlu.engine.native.tune import tune
 from danlu.engine.work import Piece, RowFault
+from danlu.models.adapters.base import is_adapted
 from danlu.models.base import CausalLM
 from danlu.nn.quant import Quantised
 
@@ -37,6 +38,8 @@ def unfit(model: Model | CausalLM) -> str | None:
         return f"{inner.config.name} is no model that writes a text on from left to right"
     if isinstance(model, Model) and model.both_ways:
         return "prompts of this model are read both ways, whole"
+    if is_adapted(inner):
+        return "an adapter lies on the model, not merged"
     if (why := layout.unfit(inner)) is not None:
         return why
     return "there is no C compiler, or DANLU_KERNELS=0 says not to use it" if matrix.library() is None else None
@@ -81,13 +84,18 @@ class NativeRunner:
         self.vocab_size, self.context = inner.vocab_size, int(inner.config.context)
         self.blocks = blocks or -(-self.context // BLOCK_TOKENS)
         self.threads = threads or torch.get_num_threads()
-        self._ids = len(inner.embedding)
+        self._ids, self._form = len(inner.embedding), (weights, group)
         fitting = {name: places(adapter, inner) for name, adapter in (adapters or {}).items()}
         self._layout = Layout(inner, weights, group, release, codes)
         self._memory = Memory(inner.config, self.blocks, cache)
         self._adapters = {name: self._layout.adapter(parts) for name, parts in fitting.items()}
         self._scratch = aligned(0)
         self.kernel = f"native C, exact: {weights} weights, {cache} memory, {instructions()}"
+
+    def refresh(self, model: Model | CausalLM) -> None:
+        """Pack the weights anew, as they are now; for a model that still trains, without adapters by request."""
+        assert not self._adapters
+        self._layout = Layout(model.model if isinstance(model, Model) else model, *self._form)
 
     @property
     def nbytes(self) -> int:

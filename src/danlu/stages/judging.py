@@ -74,7 +74,7 @@ def judge(config: Any, model: Any, lesson: "Lesson") -> Change | None:
     if not (probes.texts or probes.questions or probes.tasks):
         return None
     ends = frozenset(ends_of(lesson.tokenizer))
-    after = Model(model, lesson.tokenizer, config.out, ends, fast=False)
+    after = Model(model, lesson.tokenizer, config.model, ends, fast=False)
     within: Callable[[], AbstractContextManager[Any]] = nullcontext
     if is_adapted(model):
         before, within = Model(model, lesson.tokenizer, config.model, ends, fast=False), lambda: disabled(model)

@@ -17,13 +17,20 @@ from danlu.core.errors import (
     BadSettings,
     DatasetTooSmall,
     OutOfMemory,
+    PreflightFailed,
     TokenizerMismatch,
+    UnsupportedModel,
     VocabularyTooLarge,
     WorkFolderMismatch,
 )
 
 _OF_ONE_RUN = ("run.json", "plan.json", "horizon.json", "guard.json", "events.jsonl", "tokenizer", "checkpoints", "profile",
                "tensorboard", "reference.safetensors")  # fmt: skip
+
+
+_REFUSALS = (
+    BadInput, BadSettings, DatasetTooSmall, OutOfMemory, PreflightFailed, TokenizerMismatch, UnsupportedModel, VocabularyTooLarge,
+)  # fmt: skip
 
 
 class Workplace:
@@ -78,7 +85,7 @@ class Workplace:
         """Where the settings themselves cannot work and nothing is learned yet, other settings may be tried at once."""
         try:
             yield
-        except (BadInput, BadSettings, DatasetTooSmall, OutOfMemory, TokenizerMismatch, VocabularyTooLarge):
+        except _REFUSALS:
             if not any((self.folder / "checkpoints").glob("step-*")):
                 self.clear()
             raise

@@ -25,7 +25,8 @@ FLAGS = (
 )  # fmt: skip
 
 KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, ""), "ArrowLeft": (37, ""), "ArrowRight": (39, ""), "Home": (36, ""),
-        "End": (35, ""), "/": (191, "/")}  # fmt: skip
+        "End": (35, ""), "/": (191, "/"), "0": (48, "0"), "1": (49, "1"), "2": (50, "2"), "=": (187, "="), "s": (83, "s"),
+        "u": (85, "u")}  # fmt: skip
 
 
 def executable() -> str | None:

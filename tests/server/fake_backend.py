@@ -88,6 +88,10 @@ class Fake:
         def artefacts() -> dict[str, Any]:
             return {"object": "list", "data": self.artefacts}
 
+        @app.get("/v1/danlu/feedback")
+        def feedback() -> dict[str, Any]:
+            return {"object": "danlu.feedback", "name": None, "progress": None, "question": None}
+
         @app.post("/v1/chat/completions")
         async def chat(request: Request) -> Response:
             body = await request.json()

@@ -14,7 +14,19 @@ from starlette.exceptions import HTTPException
 
 from danlu.core.errors import DanluError
 from danlu.core.machine import version
-from danlu.server import classify, embeddings, health, messages, moderations, openapi, responses, routes, studio, studio_api
+from danlu.server import (
+    classify,
+    embeddings,
+    feedback_api,
+    health,
+    messages,
+    moderations,
+    openapi,
+    responses,
+    routes,
+    studio,
+    studio_api,
+)
 from danlu.server.auth import Gate, Keys
 from danlu.server.errors import ApiError, from_exception, from_validation
 from danlu.server.frame import Frame
@@ -65,7 +77,7 @@ def create_app(service: Service, access: Access | None = None, *, page: bool = T
 def routers(page: bool) -> list[Any]:
     """Every route of the server, those for models of any kind first."""
     found = [health.router, routes.router, responses.router, messages.router, embeddings.router, classify.router,
-             moderations.router, studio_api.router]  # fmt: skip
+             moderations.router, studio_api.router, feedback_api.router]  # fmt: skip
     return [*found, studio.router] if page else found
 
 

@@ -39,6 +39,8 @@ class Service:
     """Root of run folders that may be looked at."""
     guard: Any = None
     """moderations.Guard, where one is configured."""
+    feedback: Any = None
+    """feedback_api.Desk, where people judge answers."""
     stall_s: float = 60.0
     """An engine with work whose last step ended longer ago is stalled."""
 

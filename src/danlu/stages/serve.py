@@ -67,6 +67,8 @@ class Serve(Settings):
     """What /v1/moderations asks: a YAML file of rules (words, regular expressions), or the folder of a classifier."""
     runs: Path | None = None
     """Folder whose training runs the studio shows while they go."""
+    feedback: Path | None = None
+    """Folder of answers that people judge in the studio: OUT.run of `danlu feedback ... -o OUT --prepare`."""
     traces: str | None = None
     """Address of an OpenTelemetry collector (http://127.0.0.1:4318) that is told route, status and time of each request, and no
     text; none by default. Needs the extra otel."""
@@ -119,8 +121,10 @@ def prepared(config: Serve, keys: Any) -> tuple[Any, Any]:
     """The server, not started, and the service behind it."""
     import uvicorn
 
+    from danlu.apps.feedback.collection import Collection
     from danlu.server.app import Access, create_app
     from danlu.server.auth import is_loopback
+    from danlu.server.feedback_api import Desk
     from danlu.server.limits import HEADER_BYTES, Limits, protocol
     from danlu.server.models import parse_models
     from danlu.server.moderations import open_guard
@@ -132,7 +136,8 @@ def prepared(config: Serve, keys: Any) -> tuple[Any, Any]:
     )
     models = parse_models(config.models, config.adapter, config.chat_template)
     guard = open_guard(config.guard, models.lock) if config.guard is not None else None
-    service = Service(models, limits, config.runs, guard, config.stall_s)
+    desk = Desk(Collection(config.feedback)) if config.feedback is not None else None
+    service = Service(models, limits, config.runs, guard, desk, config.stall_s)
     named = ["127.0.0.1", "localhost", "::1", config.host.strip("[]"), *config.allow_host]
     hosts = named if is_loopback(config.host) or config.allow_host else None
     tracer = tracer_to(config.traces) if config.traces else None

@@ -154,7 +154,7 @@ class Collection:
         return list(self._pairs.values())
 
     def judgements(self) -> list[Judgement]:
-        """What holds: the last word of each annotator on each pair, in the order of time."""
+        """What holds: the last word of each annotator on each pair, the latest last."""
         self._refresh()
         return list(self._judged.values())
 
@@ -222,7 +222,7 @@ class Collection:
         mine = [one for one in self.judgements() if one.annotator == annotator]
         if not mine:
             return None
-        last = max(mine, key=lambda one: one.time)
+        last = mine[-1]
         self._judgements_file.append({"undone": {"pair": last.pair, "annotator": annotator, "time": round(time.time(), 3)}})
         return self.question(last.pair, annotator)
 
@@ -276,11 +276,12 @@ class _Journal:
             file.seek(self._read)
             lines = file.read()
         lines = lines[: lines.rfind(b"\n") + 1]
-        self._read += len(lines)
         try:
-            return [json.loads(line) for line in lines.splitlines()]
+            found = [json.loads(line) for line in lines.split(b"\n")[:-1]]
         except ValueError as error:
             raise DamagedArtifact(f"{self.path} cannot be read: {error}. Restore it, or take the damaged line out.") from None
+        self._read += len(lines)
+        return found
 
 
 def _whole(file: Any) -> int:

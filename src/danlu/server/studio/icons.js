@@ -6,6 +6,7 @@ const PATHS = {
   engine: "M5 5h6v6H5zM13 5h6v6h-6zM5 13h6v6H5zM13 13h6v6h-6z",
   runs: "M4 5v15h16M7 15l4-5 3 3 5-7",
   artefacts: "M12 3l8 4.5v9L12 21l-8-4.5v-9zM4 7.5l8 4.5 8-4.5M12 12v9",
+  feedback: "M12 4v16M6 20h12M4 13l3-7 3 7a3 3 0 0 1-6 0M14 11l3-7 3 7a3 3 0 0 1-6 0",
   send: "M12 20V5M6 11l6-6 6 6",
   stop: "M7 7h10v10H7z",
   again: "M20 11a8 8 0 1 0-2.3 6.3M20 5v6h-6",

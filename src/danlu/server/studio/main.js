@@ -1,14 +1,15 @@
-// The frame of the page: four views, language, light and dark, the question for the key.
+// The frame of the page: its views, language, light and dark, the question for the key.
 import {keyAsker} from "./api.js";
 import * as artefacts from "./artefacts.js";
 import * as chat from "./chat.js";
 import {h, kept, replace} from "./dom.js";
 import * as engine from "./engine.js";
+import * as feedback from "./feedback.js";
 import {icon} from "./icons.js";
 import * as runs from "./runs.js";
 import {LANGUAGES, language, speak, t} from "./words.js";
 
-const VIEWS = {chat, engine, runs, artefacts};
+const VIEWS = {chat, engine, runs, artefacts, feedback};
 
 const app = h("div", {id: "app"});
 document.body.append(app);

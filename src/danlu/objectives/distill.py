@@ -7,7 +7,7 @@ that ask for something, I of them at a time.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ class Distill(Sft):
 
     stage = "align"
 
+    needs_teacher: ClassVar[bool] = True
     teacher: Teacher
     """Set before the first batch."""
 

@@ -24,9 +24,8 @@ from danlu.objectives.policy import Credit, Policy, Rolled, RolloutBatch, Told
 class Gkd(Policy):
     """Generalised knowledge distillation on the student's own answers to prompts."""
 
-    rewarded: ClassVar[bool] = False
-    """Answers need not be worth anything: the teacher says what each token should have been."""
-
+    rewarded = False
+    needs_teacher: ClassVar[bool] = True
     teacher: Teacher
     """Set before the first batch."""
 

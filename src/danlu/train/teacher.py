@@ -9,7 +9,7 @@ place finds its row by its number, which travels as bits in `Encoded.values`. N 
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,14 @@ class KeptTeacher:
 
 
 def keep(
-    samples: Mapping[str, Samples], objective: Labelled, teacher: Any, known: int, folder: Path, made_from: Mapping[str, Any],
-    world: World, *, top: int, temperature: float, row_tokens: int, micro_tokens: int, dtype: torch.dtype | None = None,
-    around: AbstractContextManager[Any] | None = None,
+    samples: Mapping[str, Samples], objective: Labelled, opened: Callable[[], Any], known: int, folder: Path,
+    made_from: Mapping[str, Any], world: World, *, top: int, temperature: float, row_tokens: int, micro_tokens: int,
+    dtype: torch.dtype | None = None,
 ) -> KeptTeacher:  # fmt: skip
-    """Compute what the teacher gives to the targets of every split, once, and number the targets in place.
+    """Compute what a teacher gives to the targets of every split, once, and number the targets in place.
 
-    folder: where it is kept. made_from: what says which teacher it is. top: K. Raises NoSpace before anything is computed.
+    opened: opens the teacher where it is needed. folder: where the numbers are kept. made_from: what says which teacher it is.
+    top: K. Raises NoSpace before anything is computed.
     """
     made = {**made_from, "objective": objective.config.name, "top": top, "temperature": temperature, "dtype": str(dtype),
             "known": known}  # fmt: skip
@@ -90,7 +91,8 @@ def keep(
         row_bytes = 2 * known if known <= top else 2 * (top + 1) + 4 * top
         files.need_bytes(folder, total * row_bytes, f"what the teacher holds likely at {total} places")
         log.say(f"the teacher looks at {total} places ({total * row_bytes / 1e6:.1f} MB)")
-        with around or nullcontext(), as_judge(teacher, dtype), torch.no_grad():
+        teacher = opened()
+        with as_judge(teacher, dtype):
             shapes = {"logp": ("F16", (total, known if known <= top else top + 1))}
             shapes |= {} if known <= top else {"ids": ("I32", (total, top))}
             with _writing(path, shapes, key) as parts:

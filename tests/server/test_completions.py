@@ -75,6 +75,16 @@ def test_a_token_that_ends_the_answer_is_counted_where_the_prompt_is_echoed(live
     assert answer.choices[0].finish_reason == "stop" and len(answer.choices[0].logprobs.tokens) == 3
 
 
+@pytest.mark.parametrize("kind", ["half a character", "a special token"])
+def test_a_last_token_without_text_is_counted_where_the_prompt_is_echoed(live, client, kind):
+    tokenizer = live.service.models.all[0].tokenizer
+    special = next(number for number in tokenizer.special_tokens.values() if number != tokenizer.eos_id)
+    half = tokenizer.encode("中")[0] if kind == "half a character" else special
+    answer = client.completions.create(**{**ASK, "prompt": [75, 108], "max_tokens": 1, "echo": True, "logprobs": 1},
+                                       logit_bias={str(half): 100})  # fmt: skip
+    assert len(answer.choices[0].logprobs.tokens) == len(answer.choices[0].logprobs.token_logprobs) == 3
+
+
 def test_best_of_gives_the_likeliest_of_all(client):
     asked = {**ASK, "temperature": 1.8, "logprobs": 0}
     every = client.completions.create(**asked, n=5).choices

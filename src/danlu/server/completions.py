@@ -100,12 +100,14 @@ class CompletionRun:
         answer.scores += part.tokens
         if part.reason is not None:
             answer.reason, answer.stop = part.reason, part.stop
-            answer.scores += self._unseen(prompt, part.choice, answer)
+            if part.used > len(answer.scores):
+                answer.scores += self._unseen(prompt, part.choice, answer)
 
     def _unseen(self, prompt: int, choice: int, answer: _Written) -> list[Scored]:
-        """The token that ended an answer without text, which the harness counts; only with echo."""
+        """The last token of an answer where it has no text (an end, a special token, half a character): the harness takes the
+        last one listed for the answer's and leaves it out; only with echo."""
         event = self.generations[prompt].last[choice]
-        if not (self.echo and self.logprobs and answer.reason == "eos") or event is None or event.logprob is None:
+        if not (self.echo and self.logprobs and answer.reason in ("eos", "length")) or event is None or event.logprob is None:
             return []
         table = self.asked.served.tokenizer.token_bytes
         top = tuple(Alternative(token, _name(table(token)), table(token), logprob) for token, logprob in event.top)

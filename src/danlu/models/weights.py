@@ -85,7 +85,9 @@ def save_model(model: Any, folder: Path, shard_bytes: int = _SHARD_BYTES) -> Non
 
 
 def tensors_on_disk(model: Any) -> dict[str, Tensor]:
-    """The weights by their names on disk, on the processor."""
+    """The weights by their names on disk, on the processor. Raises ValueError for a model with an adapter that is not merged."""
+    if getattr(model, "adapter", None) is not None:
+        raise ValueError("an adapter lies on the model: merge it, or save it by itself (models/adapters/base.py)")
     here = {own: tensor.detach().cpu() for own, tensor in model.state_dict().items()}
     return {name: tensor[part].contiguous() for own, tensor in here.items() for name, part in model.pieces(own).items()}
 

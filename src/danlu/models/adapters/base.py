@@ -19,9 +19,9 @@ from danlu.core.errors import BadSettings, UnsupportedModel, nearest
 from danlu.core.settings import Named
 from danlu.models.adapters import ADAPTERS, peft
 from danlu.models.adapters.held import hold_small, widen
-from danlu.models.adapters.names import matching, names_on_disk
+from danlu.models.adapters.names import matching, names_here, names_on_disk
 from danlu.models.adapters.rows import NewRows
-from danlu.models.base import LanguageModel
+from danlu.models.base import CausalLM, LanguageModel
 from danlu.models.heads import Headed
 from danlu.nn.quant import Quantised
 
@@ -193,6 +193,9 @@ def save_adapter(model: Adapted, folder: Path, base_path: Path | str, base_id: s
     common = {"task_type": peft.task_type(model), "base_model_name_or_path": path, "inference_mode": True, "revision": None}
     if whole:
         common["modules_to_save"] = whole
+    if isinstance(model, CausalLM) and model.embedding.requires_grad and model.config.tie_word_embeddings:
+        common["ensure_weight_tying"] = True  # else PEFT lets the table learn apart from the head, of which it wants a copy
+        tensors["lm_head.weight"] = model.embedding.detach()
     peft.write(folder, {"peft_type": adapter.peft_type, **common, **fields}, tensors)
     head = {"head": model.config.head.model_dump(mode="json")} if isinstance(model, Headed) else {}
     held = {"held": adapter.config.base, "group": adapter.config.group}
@@ -210,8 +213,16 @@ def load_adapter(model: Adapted, folder: Path, codes: Mapping[str, Quantised] | 
     config = kind.from_peft(folder, found, tensors, model)
     said = peft.read_base(folder)
     config = config.model_copy(update={"base": said.get("held", "float"), "group": said.get("group", 64)})
-    rows = NewRows.told(found, folder, body(model))
+    rows, inner = NewRows.told(found, folder, body(model)), body(model)
     adapter = attach(model, config, codes=codes, new_rows=rows)
+    if (
+        isinstance(inner, CausalLM)
+        and inner.embedding.requires_grad
+        and inner.config.tie_word_embeddings
+        and not found.get("ensure_weight_tying")
+    ):
+        detach(model)
+        raise peft.refused(folder, ["modules_to_save: the embedding without the head that is tied to it"])
     with torch.no_grad():
         used = adapter.fill(tensors, model) | _fill_whole(model, adapter, tensors, folder)
         if adapter.rows is not None:
@@ -265,12 +276,16 @@ def whole_modules(patterns: list[str], model: Adapted) -> list[str]:
 
 
 def asked_whole(model: Adapted, found: Mapping[str, Any]) -> list[str]:
-    """The modules that a folder holds in full, but for the head of a task, which learns in any case."""
+    """The modules that a folder holds in full, but for the head of a task, which learns in any case.
+
+    PEFT names every head that a task might have, so names that mean nothing here are left out; tensors of theirs would be missed.
+    """
+    heads = set()
+    if isinstance(model, Headed) and model.head is not None:
+        heads = {next(iter(model.pieces(f"head.{name}"))).rpartition(".")[0] for name, _ in model.head.named_parameters()}
+    names = [name for name, part in model.named_modules() if name and [*part.parameters(recurse=False)]]
     asked = [str(one) for one in found.get("modules_to_save") or []]
-    if not isinstance(model, Headed) or model.head is None:
-        return asked
-    heads = [next(iter(model.pieces(f"head.{name}"))) for name, _ in model.head.named_parameters()]
-    return [one for one in asked if not any(name.startswith(f"{one}.") for name in heads)]
+    return [one for one in asked if one not in heads and any(matching(name, [one]) for name in names)]
 
 
 def _on(model: Adapted, adapter: Adapter) -> None:
@@ -288,9 +303,9 @@ def _off(model: Adapted, adapter: Adapter) -> None:
 def _fill_whole(model: Adapted, adapter: Adapter, tensors: Mapping[str, Tensor], folder: Path) -> set[str]:
     """Values of what learned in full: modules that were asked for, and a task's head."""
     used = set()
-    own = dict(model.named_parameters())
+    own, known = dict(model.named_parameters()), names_here(model)
     for name, tensor in tensors.items():
-        here = model.name_here(name)
+        here = known(name)
         if here in own and own[here].requires_grad and not here.startswith("adapter."):
             peft.check_shape(folder, name, tensor, own[here].shape)
             own[here].copy_(tensor)

@@ -5,7 +5,7 @@ y = W x + scale B (A x), scale = alpha / rank, or alpha / sqrt(rank) where it is
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +18,7 @@ from danlu.core.seeds import derive
 from danlu.models.adapters import ADAPTERS, peft
 from danlu.models.adapters.base import Adapted, Adapter, AdapterConfig, asked_whole, body
 from danlu.models.adapters.held import Layer, layers_of_blocks
-from danlu.models.adapters.names import matching, names_on_disk, nest
+from danlu.models.adapters.names import matching, names_here, names_on_disk, nest
 from danlu.nn.init import uniform
 from danlu.nn.linear import Linear, Transposed, lay_on
 from danlu.nn.low_rank import LowRank
@@ -126,7 +126,7 @@ class LoRA(Adapter):
             if isinstance(found.get(field), bool) or not isinstance(found.get(field), (int, float)) or found[field] <= 0:
                 raise peft.refused(folder, [f"{field}: {found.get(field)!r} (a number above 0)"])
         peft.check(folder, found, READ | HARMLESS | cls.also_read(), NOTHING)
-        names = modules(folder, tensors)
+        names, here = modules(folder, tensors), layers_here(model)
         ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in names}
         said = {name: said_for(found, name, "rank_pattern", "r") for name in names}
         for name, rank in ranks.items():
@@ -137,9 +137,9 @@ class LoRA(Adapter):
         common, alpha = int(found["r"]), float(found["lora_alpha"])
         config: AdapterConfig = cls.Config(
             rank=common, alpha=alpha, rslora=bool(found.get("use_rslora")), dropout=found.get("lora_dropout") or 0.0,
-            targets=[disk_name(model, name) for name in names], whole=asked_whole(model, found),
-            ranks={disk_name(model, name): rank for name, rank in ranks.items() if rank != common},
-            alphas={disk_name(model, name): one for name, one in alphas.items() if one != alpha},
+            targets=[here(name)[1] for name in names], whole=asked_whole(model, found),
+            ranks={here(name)[1]: rank for name, rank in ranks.items() if rank != common},
+            alphas={here(name)[1]: one for name, one in alphas.items() if one != alpha},
         )  # type: ignore[call-arg]  # fmt: skip
         return config
 
@@ -149,16 +149,15 @@ class LoRA(Adapter):
         return frozenset()
 
     def fill(self, tensors: Mapping[str, Tensor], model: Adapted) -> set[str]:
-        used = set()
-        for own, part in self.parts.items():
-            layers = {name for name in modules(Path(), tensors) if own_name(model, name) == own}
-            for name in layers:
-                for field, end in self.tensors.items():
-                    there, here = f"{name}.{end}", getattr(part, field)
-                    if there in tensors:
-                        peft.check_shape(Path(model.config.name), there, tensors[there], here.shape)
-                        here.copy_(tensors[there])
-                        used.add(there)
+        used, here = set(), layers_here(model)
+        for name in modules(Path(), tensors):
+            part = self.parts[here(name)[0]]
+            for field, end in self.tensors.items():
+                there, own = f"{name}.{end}", getattr(part, field)
+                if there in tensors:
+                    peft.check_shape(Path(model.config.name), there, tensors[there], own.shape)
+                    own.copy_(tensors[there])
+                    used.add(there)
         return used
 
 
@@ -213,17 +212,22 @@ def said_for(found: Mapping[str, Any], name: str, pattern: str, common: str) -> 
     return float(found[common])
 
 
-def own_name(model: Adapted, disk: str) -> str:
-    """Our name of a layer on disk; as it is where there is none."""
-    return (model.name_here(f"{disk}.weight") or disk).removesuffix(".weight")
+def layers_here(model: Adapted) -> Callable[[str], tuple[str, str]]:
+    """Our name of a layer on disk, and the name that we write, which older files may call otherwise.
 
+    Raises UnsupportedModel for a layer that is not here.
+    """
+    here, there, own_modules = names_here(model), names_on_disk(model), dict(model.named_modules())
 
-def disk_name(model: Adapted, disk: str) -> str:
-    """The name that we write for a layer that older files may call otherwise. Raises UnsupportedModel where it is not here."""
-    own = own_name(model, disk)
-    if not isinstance(dict(model.named_modules()).get(own), (Linear, Transposed, SmallFrozen)):
-        raise UnsupportedModel(f"{disk}: no layer of {model.config.name} that takes an adapter. Was it trained on another base?")
-    return names_on_disk(model)(own)
+    def find(name: str) -> tuple[str, str]:
+        own = (here(f"{name}.weight") or "").removesuffix(".weight")
+        if not isinstance(own_modules.get(own), (Linear, Transposed, SmallFrozen)):
+            raise UnsupportedModel(
+                f"{name}: no layer of {model.config.name} that takes an adapter. Was it trained on another base?"
+            )
+        return own, there(own)
+
+    return find
 
 
 def endings(chosen: Mapping[str, Any], model: Adapted, there: Any) -> list[str]:

@@ -30,6 +30,18 @@ def names_on_disk(model: Any) -> Callable[[str], str]:
     return there
 
 
+def names_here(model: Any) -> Callable[[str], str | None]:
+    """How a tensor on disk is called here, also under a task's head; None for one that carries nothing."""
+    layers = [f"{name}.weight" for name, part in model.named_modules() if hasattr(part, "matrix")]  # some hold no float weight
+    own = dict.fromkeys([*(name for name, _ in model.named_parameters() if not name.startswith("adapter.")), *layers])
+    known = {there: name for name in own for there, part in model.pieces(name).items() if part is ...}
+
+    def here(name: str) -> str | None:
+        return known.get(name) or model.name_here(name)
+
+    return here
+
+
 def nest(root: nn.Module, name: str, part: nn.Module) -> None:
     """Put a part below `root` under a dotted name, with plain modules between."""
     *parents, last = name.split(".")

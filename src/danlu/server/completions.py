@@ -100,14 +100,13 @@ class CompletionRun:
         answer.scores += part.tokens
         if part.reason is not None:
             answer.reason, answer.stop = part.reason, part.stop
-            if part.used > len(answer.scores):
-                answer.scores += self._unseen(prompt, part.choice, answer)
+            answer.scores += self._unseen(prompt, part.choice, answer)
 
     def _unseen(self, prompt: int, choice: int, answer: _Written) -> list[Scored]:
-        """The last token of an answer where it has no text (an end, a special token, half a character): the harness takes the
-        last one listed for the answer's and leaves it out; only with echo."""
-        event = self.generations[prompt].last[choice]
-        if not (self.echo and self.logprobs and answer.reason in ("eos", "length")) or event is None or event.logprob is None:
+        """The token that ended an answer without text, or all of it where it has none (a special token, half a character): the
+        harness takes the last one listed for the answer's and leaves it out; only with echo."""
+        event, bare = self.generations[prompt].last[choice], answer.reason == "length" and not answer.scores
+        if not (self.echo and self.logprobs and (answer.reason == "eos" or bare)) or event is None or event.logprob is None:
             return []
         table = self.asked.served.tokenizer.token_bytes
         top = tuple(Alternative(token, _name(table(token)), table(token), logprob) for token, logprob in event.top)

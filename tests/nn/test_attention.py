@@ -38,9 +38,11 @@ def documents(*lengths):
     ],
 )
 @pytest.mark.parametrize(("heads", "key_heads"), [(2, 2), (6, 2), (5, 1)])
-@pytest.mark.parametrize("long", [1, 1024])
-def test_kernels_equal_the_definition_with_gradients(sight, heads, key_heads, long, monkeypatch):
-    monkeypatch.setattr(attention, "_LONG", long)
+@pytest.mark.parametrize("way", ["apart", "whole rows apart", "masked"])
+def test_kernels_equal_the_definition_with_gradients(sight, heads, key_heads, way, monkeypatch):
+    monkeypatch.setattr(attention, "_LONG", 1024 if way == "masked" else 1)
+    if way != "apart":
+        monkeypatch.setattr(attention, "_separable", lambda q, sight: False)
     found, wanted = [], []
     for out, function, seen in ((found, attend, sight), (wanted, attend_plain, sight.table)):
         q, k, v = parts(3, heads, key_heads, sight.tokens, sight.start + sight.tokens)
@@ -61,6 +63,18 @@ def test_scale_bias_and_cap_do_what_the_definition_says(sight):
     score = (q @ k.repeat_interleave(3, 1).mT) * 0.7
     capped = (2.0 * torch.tanh(score / 2.0)).masked_fill(~sight.table, -torch.inf).softmax(-1) @ v.repeat_interleave(3, 1)
     torch.testing.assert_close(attend_plain(q, k, v, sight.table, softcap=2.0, scale=0.7), capped, rtol=1e-4, atol=1e-5)
+
+
+def test_documents_taken_apart_keep_their_cap_and_see_nothing_of_one_another():
+    sight = Sight(7, 0, documents([2, 5], [7], [1, 3, 3]))
+    q, k, v = parts(3, 6, 2, 7, 7)
+    options = {"softcap": 2.0, "scale": 0.7}
+    found, wanted = attend(q, k, v, sight, **options), attend_plain(q, k, v, sight.table, **options)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    assert [one.tokens for one in sight.apart] == [2, 5, 7, 1, 3, 3]
+    (changed := v.detach().clone())[0, :, 4] += 9
+    moved = (attend(q, k, changed, sight) != attend(q, k, v, sight)).any(-1).any(1)
+    assert moved.nonzero().tolist() == [[0, 4], [0, 5], [0, 6]]
 
 
 def test_across_sequences_nothing_is_hidden_but_what_is_said():

@@ -76,6 +76,7 @@ class Bamba(Decoder):
     """Loads and writes BambaForCausalLM folders."""
 
     one_way = True
+    long_rows = False
 
     class Config(DecoderConfig):
         hf_type: ClassVar[str] = "bamba"

@@ -31,6 +31,8 @@ class LanguageModel(nn.Module):
     """Whether the family is counted from text in one pass (train/count.py) and has nothing that gradients could move."""
     writers: ClassVar[tuple[str, ...]] = ("o_proj.weight", "down_proj.weight", "c_proj.weight")
     """How the names of those matrices end that write to the residual stream: they start smaller."""
+    long_rows: ClassVar[bool] = False
+    """Whether texts end to end in one row cost no more than in rows of their own: nothing grows with a row but its documents."""
     small_product: Callable[[Tensor], Tensor] | None = None
     """The product with the output weight in few bits, where something serves it so."""
     new_rows: Callable[[Tensor], Tensor] | None = None

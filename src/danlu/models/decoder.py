@@ -192,6 +192,8 @@ class Trunk(nn.Module):
 class Decoder(CausalLM):
     """A family of the Llama lineage; `block` is what a subclass writes."""
 
+    long_rows: ClassVar[bool] = True
+
     def __init__(self, config: DecoderConfig, seed: int = 0):
         super().__init__(config)
         self.model = self.trunk(config)

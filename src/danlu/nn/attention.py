@@ -1,7 +1,8 @@
 """Scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762) with grouped keys (arXiv:2305.13245).
 
 B rows, H query heads, G key heads (G divides H), T new tokens, S tokens in reach, K head width. `attend_plain` is the
-definition; `attend` picks the kernel. In long rows those that hold one document take the causal kernel, which skips the
+definition; `attend` picks the kernel. On a processor each document of a packed row attends by itself, so that nothing is
+computed that a mask would hide. Elsewhere, in long rows, those that hold one document take the causal kernel, which skips the
 upper half, and only the others pay for a mask; in short rows taking a batch apart costs more than the mask.
 """
 
@@ -59,6 +60,8 @@ def attend(
 ) -> Tensor:
     """What `attend_plain` computes with `sight.table`, by fused kernels."""
     q, k, v = q_BHTK, k_BGSK, v_BGSK
+    if bias is None and _separable(q, sight):
+        return _attend_apart(q, k, v, sight, scale, softcap)
     if softcap is not None:
         return attend_plain(q, k, v, sight.reach(k.size(2)).to(q.device), scale=scale, softcap=softcap, bias=bias)
     if bias is not None or not sight.plain:
@@ -84,6 +87,27 @@ def attend_across(
     """Attention to another sequence: what `attend_plain` computes, by fused kernels. seen: (B, 1, T, S) booleans; None: all."""
     mask = _added(seen, bias, q_BHTK.dtype)
     return _kernel(q_BHTK, k_BGSK, v_BGSK, seen=mask, scale=scale)
+
+
+def _separable(q: Tensor, sight: Sight) -> bool:
+    """Whether documents stand side by side that may be taken one by one: on a processor a call costs next to nothing, and at
+    every mix of lengths tried (10 to 400 tokens in rows of 250) taking them apart took 0.35 to 0.65 of the masked kernel's time."""
+    apart = q.device.type == "cpu" and sight.prefix_BT is None and not torch.compiler.is_compiling()
+    return apart and sight.mixed_rows is not None
+
+
+def _attend_apart(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float | None, softcap: float | None) -> Tensor:
+    """Each document by itself, rows laid end to end."""
+    rows, _, tokens, _ = q.shape
+    lengths = [one.tokens for one in sight.apart]
+    parts = (_end_to_end(part).split(lengths, dim=2) for part in (q, k, v))
+    mixed = [attend(*one, view, scale=scale, softcap=softcap) for *one, view in zip(*parts, sight.apart, strict=True)]
+    return torch.cat(mixed, dim=2).transpose(1, 2).unflatten(1, (rows, tokens)).squeeze(0).transpose(1, 2)
+
+
+def _end_to_end(x_BHTK: Tensor) -> Tensor:
+    """(1, H, B T, K); a view where heads lie beside one another for each token, as projections write them."""
+    return x_BHTK.transpose(1, 2).flatten(0, 1).unsqueeze(0).transpose(1, 2)
 
 
 def _attend_masked(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float | None, bias: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ B rows, T new tokens, S tokens in reach (those a decoding state remembers, then 
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -121,6 +122,18 @@ class Sight:
         """Indices of rows that hold one document."""
         assert self.documents_BT is not None
         return (self.documents_BT[:, 0] == self.documents_BT[:, -1]).nonzero().flatten()
+
+    @cached_property
+    def apart(self) -> "list[Sight]":
+        """Each document's view by itself, row after row: what it sees is what the whole shows of it."""
+        assert self.documents_BT is not None
+        new_BT = self.documents_BT.diff(dim=1, prepend=self.documents_BT[:, :1] - 1) != 0
+        starts = [*new_BT.flatten().nonzero().flatten().tolist(), self.documents_BT.numel()]
+        views = {
+            tokens: Sight(tokens, causal=self.causal).within(self.window, self.sinks)
+            for tokens in {end - start for start, end in pairwise(starts)}
+        }
+        return [views[end - start] for start, end in pairwise(starts)]
 
     @cached_property
     def table(self) -> Tensor:

@@ -24,7 +24,7 @@ def test_figures_of_four_pairs_by_hand():
     assert found["threshold_accuracy"] == pytest.approx(3.5 / 4)  # shorter up to 7, longer beyond: all but the tie
     assert found["above_length"] == pytest.approx(-1 / 4)
     for one in judge(pairs).values():
-        assert math.isnan(one.low) or one.low <= one.value <= one.high
+        assert math.isfinite(one.low) and one.low <= one.high
 
 
 def test_the_threshold_is_the_best_of_all_rules():

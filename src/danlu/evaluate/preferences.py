@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from danlu.core.errors import BadInput
 from danlu.data.shards import Document
 from danlu.engine.heads import HeadedModel
-from danlu.metrics.interval import Estimate, paired_difference, ratio
+from danlu.metrics.interval import Estimate, paired_difference, ratio, resampled
 from danlu.objectives.answers import messages_of, tools_of
 from danlu.objectives.reward import conversation_ids, prompt_ids
 
@@ -54,7 +54,7 @@ def judge(pairs: Sequence[Pair]) -> dict[str, Estimate]:
         "above_length": paired_difference(right_P, better, ones),
         "margin": ratio(margin_P, ones),
         "log_loss": ratio(np.logaddexp(0.0, -margin_P), ones),
-        "calibration_error": Estimate(calibration_error(margin_P), float("nan"), float("nan"), float("nan")),
+        "calibration_error": resampled(lambda at: calibration_error(margin_P[at]), len(pairs)),
     }
 
 

@@ -95,6 +95,9 @@ class Labelled(Objective):
     whole_step: ClassVar[bool] = False
     """Whether a step must be computed at once, because its samples depend on one another."""
 
+    pace: ClassVar[float] = 1.0
+    """Peak rate that suits it, in shares of what suits supervised fine-tuning (train/tune.py)."""
+
     def learn(self, documents: Iterable[Document]) -> dict[str, Any]:
         """Look through all samples once; what the head's settings become (heads.HeadConfig). Raises BadInput, BadSettings."""
         return {}

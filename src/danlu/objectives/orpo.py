@@ -21,6 +21,8 @@ from danlu.objectives.preference import Preference, Said
 class Orpo(Preference):
     """Chosen answers are learned, and their odds lifted above those of rejected ones; no reference model."""
 
+    pace = 1.0
+
     class Config(Named):
         name: Literal["orpo"] = "orpo"  # type: ignore[assignment]  # narrows
         weight: float = Field(0.1, ge=0)

@@ -69,6 +69,7 @@ class Judged(Answers):
 
     unit = "pair"
     stage = "align"
+    pace = 0.1
 
     reference: ClassVar[bool] = False
     """Whether it needs the log-probabilities of the model that it must not leave too far behind."""

@@ -34,6 +34,7 @@ class Reward(Judged):
 
     kind = "model with a head"
     task = "reward"
+    pace = 1.0
     columns = (("prompt", "chosen", "rejected"),)
 
     class Config(Named):

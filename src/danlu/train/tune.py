@@ -42,21 +42,24 @@ def plan(
         steps, seconds = _afforded(parallel, batches, budget, spent_s)
         reasons.append(f"{steps} steps fit {budget}" + (", corrected as the run goes" if seconds else ""))
     width = parallel.model.config.width
-    chosen = {} if rated or optimiser != "adamw" else {"learning_rate": rate_for(width)}
+    pace = batches.objective.pace
+    chosen = {} if rated or optimiser != "adamw" else {"learning_rate": rate_for(width) * pace}
     if chosen:
-        reasons.append(f"learning rate {chosen['learning_rate']:.2g}: the body is {width} wide")
+        slower = "" if pace == 1 else f", and {batches.objective.config.name} takes {pace:g} of what suits supervised fine-tuning"
+        reasons.append(f"learning rate {chosen['learning_rate']:.2g}: the body is {width} wide{slower}")
     return {"steps": steps, "seconds": seconds, "optimiser": chosen, "reasons": reasons}
 
 
 def _afforded(parallel: Parallel, batches: SampleBatches, budget: Budget, spent_s: float) -> tuple[int, float | None]:
     """Steps that a budget pays for; a time budget also gives the seconds that are left."""
-    first = [batches.step(step) for step in range(_TIMED)]
+    started = time.monotonic()
+    tried: Any = batches.trial() if hasattr(batches, "trial") else batches  # answers of the model itself take time to write
+    first = [tried.step(step) for step in range(_TIMED)]
     tokens = sum(batch.read_count for step in first for batch in step) * batches.processes / _TIMED
     if budget.unit == "tokens":
         return max(int(budget.amount / tokens), 1), None
     if budget.unit == "flops":
         return max(int(budget.amount / tokens / parallel.model.flops_per_token(batches.row_tokens)), 1), None
-    started = time.monotonic()
     for step in first:
         for index, batch in enumerate(step):
             with parallel.micro(last=index == len(step) - 1):

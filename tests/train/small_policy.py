@@ -13,6 +13,8 @@ from danlu.models import MODELS
 from danlu.objectives import OBJECTIVES
 from danlu.tokenizer.chat import CHATML, encode_chat
 from danlu.tokenizer.tokenizer import Tokenizer
+from danlu.tokenizer.turns import with_template
+from danlu.train.answering import Rollouts
 from danlu.train.checkpoint import Checkpoints
 from danlu.train.guard import Guard, GuardSettings
 from danlu.train.horizon import Horizon
@@ -22,14 +24,13 @@ from danlu.train.online import online
 from danlu.train.optimisers import OPTIMISERS
 from danlu.train.parallel import Parallel
 from danlu.train.rewards import REWARDS
-from danlu.train.rollout import Rollouts
 from danlu.train.schedules import SCHEDULES
 
 
 @cache
 def tokenizer() -> Tokenizer:
     made = tiny_tokenizer()
-    return Tokenizer(made.definition, made.config, CHATML)
+    return with_template(made, CHATML)
 
 
 def sums(most=9):

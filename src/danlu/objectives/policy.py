@@ -110,6 +110,8 @@ class Policy(Answers):
     stage = "align"
     online = True
     columns = (("prompt", "answer"), ("prompt",))
+    rewarded: ClassVar[bool] = True
+    """Whether it learns from what answers are worth; others may still report it."""
     valued: ClassVar[bool] = False
     """Whether it needs a value head (models/valued.py)."""
 

@@ -82,7 +82,8 @@ class Teaching(Settings):
     """Samples longer than the model's context: stop with an error, leave them out, cut their end, or split them (tags, answers,
     conversations by exchanges); the ledger counts each."""
     row_tokens: int | None = Field(None, ge=2)
-    """Tokens of a row, which short samples share; None: 256, or the model's context where that is shorter."""
+    """Tokens of a row, which short samples share. None: on a processor, decoders like Llama take all of a micro-batch as one row,
+    without padding; else 256, or the model's context where that is shorter."""
     micro_tokens: int = Field(16_384, ge=1)
     """Most tokens that a process computes at once: fewer take less memory and change nothing else."""
     template: str | None = None
@@ -260,7 +261,7 @@ def _assemble(config: Any, place: Workplace, world: "World", begin: "Begin") -> 
     optimiser = OPTIMISERS.build(OPTIMISERS[chosen["name"]].Config(**chosen), moved)
     run = new_run(config, place, parallel, optimiser=optimiser, schedule=SCHEDULES.build(config.schedule), batches=batches,
                   steps=plan["steps"], seconds=plan["seconds"])  # fmt: skip
-    run.watchers = _watchers(config, model, samples.get("validation"), batches.row_tokens)
+    run.watchers = _watchers(config, model, objective, samples.get("validation"), batches.row_tokens)
     return Lesson(model, tokenizer, objective, samples, run, lambda: pupil(config, every)[0], found)
 
 
@@ -332,6 +333,8 @@ def offline(
 
 def row_tokens(config: Any, model: Any) -> int:
     """Tokens of a row, which short samples share."""
+    if config.row_tokens is None and model.device.type == "cpu" and getattr(model, "body", model).long_rows:
+        return int(config.micro_tokens)
     return int(min(config.row_tokens or 256, model.config.context))
 
 
@@ -381,11 +384,15 @@ def _plan(config: Any, place: Workplace, parallel: Any, batches: Any, world: "Wo
     return decided
 
 
-def _watchers(config: Any, model: Any, heldout: "Samples | None", row_tokens: int) -> list[Any]:
+def _watchers(config: Any, model: Any, objective: "Labelled", heldout: "Samples | None", row_tokens: int) -> list[Any]:
     from danlu.train.watchers.base import Tools
 
-    tools = Tools(heldout=heldout if heldout else None, flops_per_token=model.flops_per_token(row_tokens))
-    return [WATCHERS.build(one, tools) for one in (config.watch.progress, config.watch.heldout, config.watch.save)]
+    tools = Tools(
+        heldout=heldout or None if not objective.online else None,
+        flops_per_token=model.flops_per_token(min(row_tokens, model.config.context)),
+    )
+    looks = WATCHERS["rollouts"].Config() if objective.online else config.watch.heldout
+    return [WATCHERS.build(one, tools) for one in (config.watch.progress, looks, config.watch.save)]
 
 
 def _publish(
@@ -405,7 +412,7 @@ def _publish(
     kept = "adapter" if getattr(config, "adapter", None) else "model"
     with publish(config.out, kind=kept, stage=stage, settings=config, inputs=inputs, overwrite=config.overwrite) as draft:
         draft.ledger, draft.seeds = record.sample_ledger(run, lesson.samples), {"seed": config.seed}
-        draft.metrics = record.metrics(run, model)
+        draft.metrics = {**record.metrics(run, model), **record.judged(run)}
         draft.ledger |= {"preflight": lesson.preflight} if lesson.preflight else {}
         draft.licences, draft.sources = start.records(config.model, dataset)
         draft.wall_s = run.seconds

@@ -19,12 +19,13 @@ from danlu.models.base import CausalLM
 from danlu.models.valued import Valued
 from danlu.objectives.frame import Frame
 from danlu.objectives.policy import Policy
-from danlu.tokenizer.chat import turn_ends
 from danlu.tokenizer.tokenizer import Tokenizer
+from danlu.tokenizer.turns import ends_of
+from danlu.train.answering import Rollouts
 from danlu.train.launch import World
 from danlu.train.rewards.base import Mix
 from danlu.train.rolled import Kept
-from danlu.train.rollout import RolloutBatches, Rollouts, read_prompts, standing
+from danlu.train.rollout import RolloutBatches, read_prompts, standing
 
 Reference = Callable[[], contextlib.AbstractContextManager[Any]]
 
@@ -37,11 +38,9 @@ def online(
     """The module that trains, and its batches. Raises BadSettings, BadInput, UnsupportedModel.
 
     documents: by split; those of `validation` are answered now and then to see how far it is. rewards: settings of things on the
-    shelf of rewards. folder: the run's work folder. ends: tokens that end an answer beside those of the chat template. reference:
+    shelf of rewards. folder: the run's work folder. ends: tokens that end an answer beside the tokenizer's own. reference:
     the model that answers are held near to; None: the model as it begins, without its adapter or as a copy.
     """
-    template = tokenizer.chat_template
-    assert template is not None  # the objective has asked for it
     if not rewards and getattr(objective, "rewarded", True):
         raise BadSettings("nothing says what an answer is worth: give --rewards, as in --rewards exact (danlu list rewards).")
     if parallel == "fsdp":
@@ -66,7 +65,7 @@ def online(
             f"take another reward."
         )
     wanted = _reference(model, reference) if objective.pull or settings.measure_kl else None
-    stops = frozenset(ends) | turn_ends(tokenizer, template)
+    stops = frozenset(ends_of(tokenizer, *ends))
     if not stops:
         raise UnsupportedModel("nothing ends an answer: the tokenizer has no end-of-text token, and the chat template ends a "
                                "turn with none. Give --template chatml.")  # fmt: skip
@@ -74,7 +73,7 @@ def online(
     module = Valued(model, objective.config.value == "own") if objective.valued else model
     kept = Kept(folder / "rollouts" if folder else None, settings.updates, folder / "checkpoints" if folder else None)
     return module, RolloutBatches(
-        prompts["train"], objective, settings, module, live, mix, kept, min(row_tokens, model.config.context), micro_tokens, seed,
+        prompts["train"], objective, settings, module, live, mix, kept, row_tokens, micro_tokens, seed,
         world, wanted, prompts.get("validation"),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from danlu.core import log
 from danlu.data.tokens import TokenSet
 from danlu.train.loop import Run
 from danlu.train.samples import Samples
@@ -17,6 +18,14 @@ def metrics(run: Run, model: Any, heldout: tuple[str, ...] = ()) -> dict[str, An
         found["heldout_loss"] = done.heldout["loss"]
         found |= {name: done.heldout[name] for name in heldout if name in done.heldout}
     return found
+
+
+def judged(run: Run) -> dict[str, Any]:
+    """How held-out prompts were answered first and last, where the run's own answers were learned from."""
+    found = [event for event in log.read_events(run.folder / "events.jsonl") if event["kind"] == "judged"] if run.folder else []
+    ends = {"before": found[0], "after": found[-1]} if found else {}
+    return {f"{name}_{when}": value for when, one in ends.items() for name, value in one.items()
+            if name not in ("time", "kind", "step", "answers")}  # fmt: skip
 
 
 def token_ledger(run: Run, tokens: Mapping[str, TokenSet | None]) -> dict[str, Any]:
@@ -51,6 +60,7 @@ def sample_ledger(run: Run, samples: Mapping[str, Samples]) -> dict[str, Any]:
     served = (run.step - left_out) * made.size_of_step
     return {
         **{split: dict(part.ledger) for split, part in samples.items()},
-        "training": {"served": served, "epochs": round(served / len(samples["train"]), 6), "tokens": run.done.tokens,
-                     "left_out_steps": left_out},
+        **({"rollouts": made.totals(run.step)} if hasattr(made, "totals") else {}),
+        "training": {"served": served, "epochs": round((run.step - left_out) / made.steps_per_epoch, 6),
+                     "tokens": run.done.tokens, "left_out_steps": left_out},
     }  # fmt: skip

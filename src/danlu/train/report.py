@@ -15,6 +15,7 @@ from danlu.core.lineage import Input
 from danlu.core.machine import describe
 from danlu.core.page import Page, new_figure, write_report
 from danlu.core.units import count, duration, size
+from danlu.train.report_rollouts import add_rollouts
 
 Events = list[dict[str, Any]]
 
@@ -35,6 +36,7 @@ def write(
     add_plan(page, events["plan"])
     add_curves(page, events)
     add_experts(page, events.get("experts", []))
+    add_rollouts(page, events)
     add_samples(page, events["sample"])
     if parts:
         parts(page)
@@ -59,7 +61,7 @@ def by_kind(run: Path) -> dict[str, Events]:
     grouped: dict[str, Events] = {kind: [] for kind in ("plan", "step", "heldout", "sample", "guard", "checkpoint")}
     for event in log.read_events(run / "events.jsonl"):
         grouped.setdefault(event["kind"], []).append(event)
-    for kind in ("step", "heldout"):
+    for kind in ("step", "heldout", *({"rollout", "policy", "judged"} & set(grouped))):
         grouped[kind] = sorted({event["step"]: event for event in grouped[kind]}.values(), key=lambda event: event["step"])
     return grouped
 

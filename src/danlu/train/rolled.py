@@ -53,6 +53,8 @@ class Answers:
     """What is reported of it."""
     state: dict[str, float] = field(default_factory=dict)
     """What the next roll-out must know."""
+    totals: dict[str, int] = field(default_factory=dict)
+    """Counts over this roll-out and all before it, for the ledger."""
     fresh: bool = True
     """Whether it was written now and not read from disk."""
 
@@ -100,6 +102,11 @@ class Answers:
         for name, value in found.items():
             setattr(self, name, value)
 
+    def counted(self, group: int) -> dict[str, int]:
+        """Counts of this roll-out."""
+        return {"answers": len(self), "answer_tokens": len(self.ids_M), "ran_out_of_tokens": int((~self.ended_A).sum()),
+                "prompts": len(self) // group, "prompts_that_teach_nothing": int(self.dull_P(group).sum())}  # fmt: skip
+
     def measured(self, group: int) -> dict[str, float]:
         """Figures of the answers themselves."""
         found = {"reward": float(self.total_A.mean()), "reward_std": float(self.total_A.std()),
@@ -132,9 +139,8 @@ class Kept:
         except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
             raise DamagedArtifact(f"{path} cannot be read ({error}). Remove it: the roll-out is written again.") from None
         parts = {name: tensors.pop(f"reward.{name}") for name in told["rewards"]}
-        return Answers(
-            number, parts=parts, texts=told["texts"], figures=told["figures"], state=told["state"], fresh=False, **tensors
-        )
+        kept = {name: told[name] for name in ("texts", "figures", "state", "totals")}
+        return Answers(number, parts=parts, fresh=False, **kept, **tensors)
 
     def save(self, held: Answers, world: World) -> None:
         """Keep a roll-out, whole or not at all, and remove those that are no longer needed."""
@@ -145,7 +151,7 @@ class Kept:
             self.folder.mkdir(parents=True, exist_ok=True)
             tensors = {name: part for name in (*_OF_TOKENS, *_OF_ANSWERS) if (part := getattr(held, name)) is not None}
             tensors |= {f"reward.{name}": part for name, part in held.parts.items()}
-            told = {"rewards": [*held.parts], "texts": held.texts, "figures": held.figures, "state": held.state}
+            told = {"rewards": [*held.parts], **{name: getattr(held, name) for name in ("texts", "figures", "state", "totals")}}
             lines = [
                 {"prompt": int(held.prompt_A[at]), "text": text, "ended": bool(held.ended_A[at]),
                  "reward": float(held.total_A[at]), **{name: float(part[at]) for name, part in held.parts.items()}}

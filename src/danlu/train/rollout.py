@@ -9,21 +9,19 @@ depend on their number. A answers, M tokens of all of them, P prompts, T tokens 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from danlu.core import log
 from danlu.core.errors import BadInput, BadSettings, DatasetTooSmall
 from danlu.core.labels import NO_LABEL
 from danlu.core.seeds import derive
-from danlu.core.settings import Settings
 from danlu.data.shards import Document
 from danlu.engine.live import LiveEngine
 from danlu.engine.request import Sampling
@@ -33,51 +31,13 @@ from danlu.objectives.base import Batch
 from danlu.objectives.frame import Frame
 from danlu.objectives.labelled import TooLong
 from danlu.objectives.policy import Policy, Rolled, RolloutBatch, token_weights
+from danlu.train.answering import Rollouts
 from danlu.train.launch import World
 from danlu.train.rewards.base import Asked, Mix
 from danlu.train.rolled import Answers, Kept
 from danlu.train.samples import Samples
 
 Array = NDArray[Any]
-
-
-class Rollouts(Settings):
-    """How the model answers while it learns."""
-
-    prompts: int = Field(16, ge=1)
-    """Prompts of a roll-out, over all processes."""
-    answers: int = Field(8, ge=1)
-    """Answers to each."""
-    max_tokens: int = Field(128, ge=1)
-    """Most tokens of an answer."""
-    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
-    """Chance of the answers; log-probabilities are taken at the same."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Answer with the likeliest tokens that together hold this probability; below 1 what is learned no longer fits exactly what
-    was drawn."""
-    minibatches: int = Field(1, ge=1)
-    """Steps into which the answers of a roll-out are split."""
-    passes: int = Field(1, ge=1)
-    """How often the answers of a roll-out are learned from; with minibatches the steps that it serves."""
-    rows: int = Field(64, ge=1)
-    """Answers that are written at the same time."""
-    cut: Literal["learn", "mask"] = "learn"
-    """Answers that ran out of tokens: learn from them as from others, or mask them (DAPO's overlong filtering)."""
-    resample: int = Field(0, ge=0)
-    """Rounds of further prompts for those whose answers are all worth the same, which teach nothing (DAPO's dynamic sampling)."""
-    measure_kl: bool = False
-    """Compute the reference model's log-probabilities even where the objective does not ask for them, to show the divergence."""
-    shown: int = Field(4, ge=0)
-    """Answers of each roll-out that are kept for the report."""
-
-    @property
-    def updates(self) -> int:
-        """Steps that a roll-out serves."""
-        return self.minibatches * self.passes
-
-    def sampling(self) -> Sampling:
-        """The same for the engine."""
-        return Sampling(max_tokens=self.max_tokens, temperature=self.temperature, top_p=self.top_p)
 
 
 @dataclass
@@ -144,7 +104,8 @@ class RolloutBatches:
     world: World = field(default_factory=World)
     reference: Callable[[], contextlib.AbstractContextManager[Any]] | None = None
     heldout: Prompts | None = None
-    _held: Answers | None = None
+    held: Answers | None = None
+    """The roll-out of the last step."""
 
     def __post_init__(self) -> None:
         if not len(self.prompts):
@@ -183,7 +144,7 @@ class RolloutBatches:
 
     def origin(self, answer: int) -> str:
         """File and line of an answer's prompt, and which of the answers of its roll-out it is."""
-        held = self._held
+        held = self.held
         place = self.prompts.origin(int(held.prompt_A[answer])) if held is not None else "?"
         return f"{place}, answer {answer} of roll-out {held.number if held else '?'}"
 
@@ -200,6 +161,26 @@ class RolloutBatches:
         pairs = list(zip(chosen.tolist(), weights_A.tolist(), strict=True))
         return [self._packed(held, part) for part in self._shares(held, pairs)[self.world.rank]]
 
+    def totals(self, steps: int) -> dict[str, int]:
+        """Counts of all answers of so many steps. One process may ask alone."""
+        last = (steps - 1) // self.settings.updates
+        held = self.held if self.held is not None and self.held.number == last else self.kept.load(last, World())
+        return dict(held.totals) if held is not None else {}
+
+    def trial(self) -> "RolloutBatches":
+        """The same to try steps with: nothing of it is kept."""
+        return replace(self, kept=Kept(None, self.settings.updates), held=None)
+
+    def shown(self, held: Answers) -> list[dict[str, Any]]:
+        """Some answers of a roll-out, for people: those to the first prompts."""
+        group = self.settings.answers
+        chosen = [at // len(range(0, len(held), group)) + at % len(range(0, len(held), group)) * group for at in range(len(held))]
+        return [
+            {"prompt": str(self.prompts.messages[held.prompt_A[at]][-1].get("content", "")), "text": held.texts[at],
+             "reward": float(held.total_A[at]), "ended": bool(held.ended_A[at])}
+            for at in chosen[: self.settings.shown]
+        ]  # fmt: skip
+
     def _shares(self, held: Answers, pairs: list[tuple[int, float]]) -> list[list[list[tuple[int, float]]]]:
         """Each process's micro-batches, equally many for each."""
         bounds = np.linspace(0, len(pairs), self.world.size + 1).astype(int)
@@ -215,17 +196,18 @@ class RolloutBatches:
 
     def rolled(self, number: int) -> Answers:
         """The answers of a roll-out: in memory, on disk, or written now."""
-        if self._held is None or self._held.number != number:
+        if self.held is None or self.held.number != number:
             found = self.kept.load(number, self.world)
             if found is None:
-                before = self._held if self._held is not None and self._held.number == number - 1 else None
+                before = self.held if self.held is not None and self.held.number == number - 1 else None
                 before = before or self.kept.load(number - 1, self.world)
-                found = self._roll(number, self.objective.start() if before is None else before.state)
+                state, totals = (self.objective.start(), {}) if before is None else (before.state, before.totals)
+                found = self._roll(number, state, totals)
                 self.kept.save(found, self.world)
-            self._held = found
-        return self._held
+            self.held = found
+        return self.held
 
-    def _roll(self, number: int, state: Mapping[str, float]) -> Answers:
+    def _roll(self, number: int, state: Mapping[str, float], totals: Mapping[str, int]) -> Answers:
         started = time.monotonic()
         found, rounds, silent = self._answer(number, 0), 1, 0
         while (dull := found.dull_P(self.settings.answers)).any() and rounds <= self.settings.resample:
@@ -242,6 +224,8 @@ class RolloutBatches:
         credit = self.objective.credit(rolled, state)
         found.advantages_M = credit.advantages_M.float().numpy()
         found.returns_M = None if credit.returns_M is None else credit.returns_M.float().numpy()
+        found.totals = {name: totals.get(name, 0) + value for name, value in found.counted(self.settings.answers).items()}
+        found.totals["replaced"] = totals.get("replaced", 0) + silent
         found.state, found.figures = credit.state, {**found.measured(self.settings.answers), **credit.figures}
         found.figures |= {"rounds": rounds, "seconds": time.monotonic() - started, "replaced": silent,
                           "tokens_per_s": len(found.ids_M) / max(written_s, 1e-9)}  # fmt: skip
@@ -253,7 +237,7 @@ class RolloutBatches:
         mine = np.array_split(np.arange(len(chosen)), self.world.size)[self.world.rank]
         ids = [self.prompts.encoded[chosen[at]].ids.tolist() for at in mine]
         seed, group = derive(self.seed, "rollout", number, again), self.settings.answers
-        written = self.live.write(ids, self.settings.sampling(), group, seed, int(mine[0]))
+        written = self.live.write(ids, sampling_of(self.settings), group, seed, int(mine[0]))
         answers = [one for choices in written for one in choices]
         asked = self.asked(self.prompts, np.repeat(chosen[mine], group).tolist(), answers)
         scores = self.rewards.score(asked)
@@ -369,13 +353,13 @@ class RolloutBatches:
 
     # ---- held-out prompts
 
-    def judge(self, most: int) -> dict[str, float] | None:
+    def judge(self) -> dict[str, float] | None:
         """What the likeliest answers to held-out prompts are worth now; None without such prompts. Every process must ask."""
         if self.heldout is None or not len(self.heldout):
             return None
-        chosen = np.arange(len(self.heldout))[:: -(-len(self.heldout) // most)]
+        chosen = np.arange(len(self.heldout))[:: -(-len(self.heldout) // self.settings.judge_prompts)]
         mine = np.array_split(chosen, self.world.size)[self.world.rank].tolist()
-        sampling = self.settings.sampling().model_copy(update={"temperature": 0.0})
+        sampling = sampling_of(self.settings).model_copy(update={"temperature": 0.0})
         written = [one for choices in self.live.write([self.heldout.encoded[at].ids.tolist() for at in mine], sampling)
                    for one in choices]  # fmt: skip
         scores = self.rewards.score(self.asked(self.heldout, mine, written)) if mine else None
@@ -385,6 +369,11 @@ class RolloutBatches:
         told |= {f"reward_{name}": sum(scores.parts[name]) if scores else 0.0 for name in self.rewards.rewards}
         sums = dict(zip(told, self.world.sum(list(told.values())), strict=True))
         return {name: value / sums["answers"] if name != "answers" else value for name, value in sums.items()}
+
+
+def sampling_of(settings: Rollouts) -> Sampling:
+    """What the engine is asked for."""
+    return Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature, top_p=settings.top_p)
 
 
 _BESIDE = ("advantages", "drawn", "old", "reference", "values", "returns")

@@ -9,6 +9,15 @@ done when the event was written:
 - heldout: step, tokens, loss (nats a target), unit (what a target is), bits_per_byte (absent where the objective's nats are not
   those of the text), the objective's own figures (accuracy, ...), seconds, documents, targets
 - sample: step, prompt, text
+- rollout: step (of the first step that learns from it), rollout (its number), reward and reward_std (of the weighted sums),
+  reward_NAME and reward_NAME_std (of each reward), length (tokens of an answer), stopped and cut (parts of the answers that ended
+  by themselves, or ran out of tokens), dull (part of the prompts whose answers are all worth the same), replaced (prompts that
+  further rounds took the place of), rounds, engine_gap (mean nats between a token's log-probability by the engine and by the
+  module), kl (to the reference model, a token), kl_of_answer and kl_cost and value_explained (ppo), seconds, tokens_per_s
+- policy: step, age (steps since the roll-out), and means over the answers' tokens: entropy, clipped (part that is clipped), moved
+  (nats from the roll-out's module), stale (nats from the engine's draw), kl (to the reference model), value_loss (ppo)
+- answer: step, prompt, text, reward, ended
+- judged: step, answers (held-out prompts answered greedily), reward, reward_NAME, length, stopped
 - experts: step, share (for each sparse layer the part of its tokens that each expert got since the last such event)
 - guard: step, reason, loss, grad_norm, action, culprit (file:line and document), culprit_loss
 - checkpoint: step, path

@@ -1,6 +1,8 @@
 """Before step 1: each fault that spoils a model that converses, planted alone, is found; without one nothing is."""
 
+import importlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 import torch
 from tests.tiny import tiny_tokenizer, write_tiny
 
-from danlu.core.errors import PreflightFailed
+import danlu
+from danlu.core.errors import BadInput, PreflightFailed
 from danlu.core.labels import NO_LABEL
 from danlu.data.shards import Document
 from danlu.models.weights import load_model
@@ -58,7 +61,7 @@ def documents(count=10):
 def folder(tmp_path_factory) -> Path:
     """A model that converses."""
     found = tmp_path_factory.mktemp("preflight") / "speaker"
-    write_tiny(found)
+    write_tiny(found, max_position_embeddings=256)
     with_template(Tokenizer.open(found), CHATML).save(found)
     (found / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 0]}))
     return found
@@ -306,3 +309,96 @@ def test_ids_are_those_of_transformers(folder, tokenizer):
             prompt = theirs.apply_chat_template(whole.messages[:at], add_generation_prompt=True, return_dict=False)
             assert prompt == ids[: start + 1]
         assert list(differences([one], [whole], tokenizer, closes(tokenizer, CHATML), False)) == []
+
+
+# ---- through `danlu finetune` itself
+
+
+@pytest.fixture(scope="module")
+def lesson(folder, tmp_path_factory):
+    """A speaker, and a data set to teach it."""
+    place = tmp_path_factory.mktemp("lesson")
+    told = [{"messages": talk((f"Say {'again and ' * (at % 7)}{at}.", f"{at}, {at} " * (1 + at % 5)))} for at in range(24)]
+    (place / "talks.jsonl").write_text("".join(json.dumps(one) + "\n" for one in told))
+    danlu.prepare(str(place / "talks.jsonl"), out=place / "talks", form="messages", holdout=0.1, dedups=[], filters=[],
+                  engine="sequential")  # fmt: skip
+    return folder, place / "talks"
+
+
+def finetune(lesson, out, **settings):
+    return danlu.finetune(*lesson, out=out, **{"objective": "sft", "steps": 2, "batch": 8, **settings})
+
+
+def quiet_cut(kept):
+    """Truncation in silence: a sample loses its end and says nothing of it."""
+
+    def whole(ids, targets, frame, overlong):
+        one = kept(ids, targets, frame, overlong)
+        return replace(one, **{name: getattr(one, name)[:50] for name in ("ids", "targets", "values", "documents")})
+
+    return whole
+
+
+def other_template(kept):
+    """Training writes turns in another manner than the folder's template."""
+    return lambda tokenizer, template, *more, **named: kept(with_template(tokenizer, OTHER), OTHER, *more, **named)
+
+
+def endless(kept):
+    """The token that ends a turn carries no loss."""
+
+    def lessons(tokenizer, template, *more, **named):
+        end = tokenizer.vocab["<|im_end|>"]
+        return [
+            replace(one, mask=[asked and token != end for token, asked in zip(one.ids, one.mask, strict=True)])
+            for one in kept(tokenizer, template, *more, **named)
+        ]
+
+    return lessons
+
+
+def leaky(kept):
+    """Samples of a row are one document."""
+    return lambda parts, width: replace(kept(parts, width), documents=np.zeros(width, np.int32))
+
+
+PLANTED = {
+    "silent truncation": ("danlu.objectives.sft.whole", quiet_cut, "tokens are missing at its end, and nobody asked for that"),
+    "wrong template": ("danlu.objectives.answers.lessons", other_template, "training reads other tokens than serving"),
+    "missing end of turn": ("danlu.objectives.answers.lessons", endless, "carries no loss.*would never stop"),
+    "packing leak": ("danlu.train.samples._row", leaky, "packed samples see one another"),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_is_caught_before_the_first_step(lesson, tmp_path, monkeypatch, fault):
+    place, plant, words = PLANTED[fault]
+    module, _, name = place.rpartition(".")
+    module = importlib.import_module(module)
+    monkeypatch.setattr(module, name, plant(getattr(module, name)))
+    monkeypatch.setattr("danlu.train.loop.train", lambda run: pytest.fail("a step was taken"))
+    with pytest.raises(PreflightFailed, match=words) as caught:
+        finetune(lesson, tmp_path / "out")
+    assert re.search(r"talks\.jsonl:\d+ \(document ", str(caught.value)) and "errors#preflight" in str(caught.value)
+    assert not (tmp_path / "out").exists() and not list((tmp_path / "out.run").glob("checkpoints/*"))
+
+
+def test_without_a_fault_it_is_taught_and_its_figures_are_kept(lesson, tmp_path):
+    made = finetune(lesson, tmp_path / "out")
+    figures = made.lineage.ledger["preflight"]
+    assert figures["train"]["left_open"] == 0 and figures["packing_leak"] < 1e-4
+    assert figures["train"]["samples"] + figures["validation"]["samples"] == 24
+    preflight.check_saved(tmp_path / "out", Tokenizer.open(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ("'<|im_end|>\\n' }}\n    {%- endif %}\n{%- endfor", "'\\n' }}\n    {%- endif %}\n{%- endfor", "never stop"),
+    ("'<|im_start|>assistant\\n'", "'<|im_start|>bot\\n'", "served otherwise|where serving begins no answer"),
+])  # fmt: skip
+def test_a_template_that_would_teach_something_else_is_caught_too(lesson, tmp_path, monkeypatch, old, new, words):
+    """Faults of a template need no fault of ours: one that ends no turn, one that asks otherwise than it tells."""
+    assert CHATML.count(old) == 1
+    (tmp_path / "bad.jinja").write_text(CHATML.replace(old, new))
+    monkeypatch.setattr("danlu.train.loop.train", lambda run: pytest.fail("a step was taken"))
+    with pytest.raises(BadInput, match=words):
+        finetune(lesson, tmp_path / "out", template=str(tmp_path / "bad.jinja"))

@@ -13,7 +13,8 @@ from danlu.data.tokens import TokenSet
 from danlu.objectives.base import Batch
 from danlu.train.parallel import Parallel
 
-_ALONG_TEXT = ("ids", "targets", "prefix", "values")
+_BESIDE = ("documents", "source", "source_documents")
+"""Tensors that are not cut along the text."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def _documents(row: Batch) -> Iterator[tuple[int, Batch]]:
     """Each document of a row by itself: the columns with its number, of the source too."""
     assert row.documents is not None
     for number, (document, _, _) in enumerate(row.origin[0].tolist()):
-        own = {name: part[:, row.documents[0] == number] for name, part in row.tensors().items() if name in _ALONG_TEXT}
+        along = {name: part for name, part in row.tensors().items() if part.shape == row.ids.shape and name not in _BESIDE}
+        own = {name: part[:, row.documents[0] == number] for name, part in along.items()}
         if row.source is not None and row.source_documents is not None:
             own["source"] = row.source[:, row.source_documents[0] == number]
         yield document, replace(row, **own, documents=None, source_documents=None, origin=[row.origin[0][:0]])

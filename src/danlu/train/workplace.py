@@ -25,7 +25,7 @@ from danlu.core.errors import (
 )
 
 _OF_ONE_RUN = ("run.json", "plan.json", "horizon.json", "guard.json", "events.jsonl", "tokenizer", "checkpoints", "profile",
-               "tensorboard", "reference.safetensors")  # fmt: skip
+               "tensorboard", "reference.safetensors", "rollouts")  # fmt: skip
 
 
 _REFUSALS = (

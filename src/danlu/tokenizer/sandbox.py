@@ -7,9 +7,11 @@ for ever, where no thread can be stopped and no counter counts: only the end of 
 import atexit
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,16 +75,12 @@ class Sandbox:
         """One question, one answer; None when the process had to be ended."""
         process = self._running()
         assert process.stdin and process.stdout
-        overdue = threading.Timer(self.deadline_s, process.kill)
-        overdue.start()
         try:
             process.stdin.write(line)
             process.stdin.flush()
-            answer = process.stdout.readline()
+            answer = _line(process, self.deadline_s)
         except BrokenPipeError:
             answer = b""
-        finally:
-            overdue.cancel()
         if not answer.endswith(b"\n"):
             self._end()
             return None
@@ -118,6 +116,27 @@ class Sandbox:
             for pipe in (process.stdin, process.stdout):
                 if pipe:
                     pipe.close()
+
+
+def _line(process: "subprocess.Popen[bytes]", deadline_s: float) -> bytes:
+    """One line from a process; what there is of it when it ends or takes too long."""
+    assert process.stdout
+    if not hasattr(select, "poll"):  # Windows waits for no pipe: there a thread looks at the clock
+        overdue = threading.Timer(deadline_s, process.kill)
+        overdue.start()
+        try:
+            return process.stdout.readline()
+        finally:
+            overdue.cancel()
+    ready = select.poll()
+    ready.register(process.stdout, select.POLLIN)
+    answer, last = b"", time.monotonic() + deadline_s
+    while not answer.endswith(b"\n") and (left := last - time.monotonic()) > 0 and ready.poll(left * 1000):
+        part = os.read(process.stdout.fileno(), 1 << 16)
+        if not part:
+            break
+        answer += part
+    return answer
 
 
 def work() -> None:

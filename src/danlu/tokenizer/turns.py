@@ -131,6 +131,7 @@ class _Lesson:
         known = tokenizer.ends if ends is None else set(ends)
         self.ends = {name for name, number in tokenizer.special_tokens.items() if number in known}
         self._windows: dict[int, tuple[int, int]] = {}
+        self._known: dict[str, list[int]] = {}
 
     def window(self, at: int) -> tuple[int, int]:
         """Where a turn stands in the conversation up to it, in characters. Raises BadInput where it has no such place."""
@@ -201,7 +202,9 @@ class _Lesson:
     # ---- characters and tokens
 
     def _ids(self, text: str) -> list[int]:
-        return self.drawn.encode(text)
+        if text not in self._known:
+            self._known[text] = self.drawn.encode(text)
+        return self._known[text]
 
     def _cut(self, at: int, ids: list[int]) -> bool:
         """Whether the prompt's tokens begin these ids."""

@@ -16,10 +16,13 @@ from danlu.train.launch import World
 from danlu.train.parallel import Parallel, choose, clip, save_activations
 
 
-def start(folder, mode, optimiser, stop_after, processes=2):
+def start(folder, mode, optimiser, stop_after, processes=2, family="qwen3"):
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), worker.__file__]
     done = subprocess.run(
-        [sys.executable, *words, str(folder), mode, optimiser, str(stop_after)], capture_output=True, text=True, timeout=300
+        [sys.executable, *words, str(folder), mode, optimiser, str(stop_after), family],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -1,4 +1,7 @@
-"""One of several processes of a run of 9 steps, started by torchrun: worker.py FOLDER MODE OPTIMISER STOP_AFTER [FAMILY]."""
+"""One of several processes of a run of 9 steps, started by torchrun: worker.py FOLDER MODE OPTIMISER STOP_AFTER [FAMILY].
+
+FAMILY+ADAPTER lays an adapter on the model first.
+"""
 
 import json
 import sys
@@ -9,6 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.models.adapters.moved import moved
 from tests.train.small import small_run, token_set, weights
 
 from danlu.core import log
@@ -35,9 +39,11 @@ def main(folder: Path, mode: str, optimiser: str, stop_after: int, family: str =
     with join() as world:
         losses = Losses(stop_after)
         tokens = token_set_shared(folder, world)
+        family, _, adapter = family.partition("+")
         run = small_run(
-            folder, tokens, world=world, mode=mode, optimiser=optimiser, steps=9, micro_rows=2, watchers=[losses], family=family
-        )
+            folder, tokens, world=world, mode=mode, optimiser=optimiser, steps=9, micro_rows=2, watchers=[losses], family=family,
+            prepare=(lambda model: moved(model, adapter, base="int8")) if adapter else None,
+        )  # fmt: skip
         saved = run.checkpoints.latest()
         if saved:
             run.restore(saved)

@@ -65,6 +65,10 @@ class SmallFrozen(nn.Module):
         torch.mul(pair_OGg.view(torch.int8) >> 4, scale_OG1, out=wide[..., 1])
         return wide.view(outputs, inputs)
 
+    def load_codes(self, other: "SmallFrozen") -> None:
+        """Mean the same matrix as another of the same shape and form."""
+        self.codes, self.scales, self.group = other.codes.clone(), other.scales.clone(), other.group
+
     @property
     def bytes(self) -> int:
         """Memory of codes and scales."""

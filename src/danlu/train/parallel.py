@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from danlu.core.errors import BadSettings
+from danlu.models.adapters.base import twin
 from danlu.models.base import LanguageModel
 from danlu.models.plan import blocks
 from danlu.objectives.base import Batch
@@ -128,6 +129,6 @@ def unwrapped(parallel: Parallel) -> Any:
     if parallel.mode != "fsdp":
         return model
     state = {name: whole(tensor.detach()).cpu() for name, tensor in model.state_dict().items()}
-    full = model.twin()
+    full = twin(model)
     full.load_state_dict(state)
     return full

@@ -24,6 +24,7 @@ from danlu.models.adapters.rows import NewRows
 from danlu.models.base import CausalLM, LanguageModel
 from danlu.models.heads import Headed
 from danlu.nn.quant import Quantised
+from danlu.nn.small_frozen import SmallFrozen
 
 Adapted = LanguageModel | Headed
 """What an adapter can be laid on."""
@@ -155,6 +156,18 @@ def detach(model: Adapted) -> None:
     for name, first in adapter._first.items():
         model.get_parameter(name).data = first
     del model.adapter
+
+
+def twin(model: Adapted) -> Adapted:
+    """A model of the same shape with other values, with the same adapter on it where there is one."""
+    other: Adapted = model.twin()
+    if is_adapted(model):
+        adapter = adapter_of(model)
+        attach(other, adapter.config, new_rows=[] if adapter.rows is None else adapter.rows.indices.tolist())
+        for name, layer in model.named_modules():
+            if isinstance(layer, SmallFrozen):  # codes are in no state_dict
+                other.get_submodule(name).load_codes(layer)  # type: ignore[operator]
+    return other
 
 
 def merge(model: Adapted) -> None:

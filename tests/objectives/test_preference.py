@@ -302,3 +302,9 @@ def test_a_reward_looks_at_the_last_token_of_all_that_the_template_writes():
         assert tokenizer.decode(ids) == (f"<|im_start|>user\nsay hi<|im_end|>\n<|im_start|>assistant\n{text}<|im_end|>\n")
         assert ids == conversation_ids(tokenizer, [*said("user", "say hi"), *said("assistant", text)])
     assert json.loads(pair_documents(ASKED[:1])[0].sample["prompt"])[0]["content"] == "say hi"
+
+
+def test_a_prompt_that_leaves_no_room_for_its_answer_is_counted():
+    documents = pair_documents([ASKED[0], ("long " * 40, "yes", "no")])
+    found = read(documents, 2, built("dpo"), frame(60), "truncate")
+    assert (found.ledger["prompt_too_long"], found.ledger["dropped"], found.ledger["parts"]) == (1, 1, 1)

@@ -16,7 +16,7 @@ from danlu.core.labels import NO_LABEL
 from danlu.core.settings import Named
 from danlu.data.shards import Document
 from danlu.objectives.frame import Frame
-from danlu.objectives.labelled import Encoded, Labelled, Overlong, TooLong
+from danlu.objectives.labelled import Encoded, Labelled, Overlong, TooLong, Useless
 from danlu.tokenizer.tokenizer import Tokenizer
 from danlu.tokenizer.turns import Taught, lessons, taught
 
@@ -68,13 +68,14 @@ def _pairs(found: Taught) -> tuple[Array, Array]:
 
 
 def whole(ids: Array, targets: Array, frame: Frame, overlong: Overlong) -> Encoded:
-    """One text that fits the frame, its end cut off where that was asked for. Raises TooLong."""
+    """One text that fits the frame, its end cut off where that was asked for. Raises TooLong, or Useless where all that would be
+    learned lies behind the cut."""
     cut = len(ids) > frame.most
     if cut and overlong != "truncate":
         raise TooLong(len(ids) + 1)
     ids, targets = ids[: frame.most], targets[: frame.most]
-    if not (targets != NO_LABEL).any():  # what would be learned lies behind the cut
-        raise TooLong(len(ids) + 1)
+    if not (targets != NO_LABEL).any():
+        raise Useless("prompt_too_long")
     return Encoded(ids, targets, np.zeros(len(ids), np.float32), np.zeros(len(ids), np.int32), cut)
 
 

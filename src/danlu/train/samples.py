@@ -69,6 +69,9 @@ def read(documents: Iterable[Document], total: int, objective: Labelled, frame: 
             bar.advance(1)
             _add(found, document, objective, frame, overlong)
     found.encoded = objective.complete(found.encoded)
+    if told := {name: amount for name, amount in found.ledger.items() if amount and name not in ("samples", "parts")}:
+        said = ", ".join(f"{amount:,} {name.replace('_', ' ')}" for name, amount in told.items())
+        log.say(f"of {found.ledger['samples']:,} samples: {said}")
     return found
 
 

@@ -311,6 +311,56 @@ def test_ids_are_those_of_transformers(folder, tokenizer):
         assert list(differences([one], [whole], tokenizer, closes(tokenizer, CHATML), False)) == []
 
 
+FORGETFUL = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.reasoning_content and loop.last %}<think>{{ m.reasoning_content }}</think>\n{% endif %}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Shows what was thought in the last answer alone, as Qwen3's does."""
+
+
+def test_turns_that_need_sequences_of_their_own_are_looked_at_one_by_one(folder, tokenizer):
+    forgetful = with_template(tokenizer, FORGETFUL)
+    messages = talk(("One?", "1"), ("Two?", "2"))
+    for at in (1, 3):
+        messages[at]["reasoning_content"] = f"Hm {at}"
+    found = [document(1, messages), document(2, talk(("Three?", "3")))]
+    samples = encoded(forgetful, found)
+    assert len(samples) == 3
+    assert check(folder, forgetful, samples, found, template_given=True).figures["train"]["rendered_anew"] == 2
+    last = samples.encoded[1]
+    both = np.where(
+        last.targets == NO_LABEL, np.append(last.ids[1:], NO_LABEL), last.targets
+    )  # teaches the turn without thoughts
+    spoilt = Samples([samples.encoded[0], replace(last, targets=both), samples.encoded[2]], samples.places, samples.ledger)
+    with pytest.raises(PreflightFailed, match=r"talks.jsonl:1 .*where serving begins no answer"):
+        check(folder, forgetful, spoilt, found, template_given=True)
+
+
+@pytest.mark.parametrize(("name", "columns"), [
+    ("dpo", ("chosen", "rejected")), ("orpo", ("chosen", "rejected")), ("kto", ("completion",)),
+])  # fmt: skip
+def test_answers_that_people_judged_are_looked_at_too(folder, tokenizer, name, columns):
+    asked = [{"role": "system", "content": "Be kind."}, *talk(("Hello", "Hi")), {"role": "user", "content": "How are you?"}]
+    found = []
+    for number in range(1, 5):
+        said = {column: [{"role": "assistant", "content": f"{column} {number}"}] for column in columns}
+        sample = {"prompt": json.dumps(asked), **{key: json.dumps(part) for key, part in said.items()}, "tools": ""}
+        found.append(
+            Document(f"d{number}", "s", "judged.jsonl", number, "x", sample={**sample, "label": ("true", "false")[number % 2]})
+        )
+    objective = OBJECTIVES.build(OBJECTIVES[name].Config(), tokenizer)
+    samples = read(found, len(found), objective, Frame(tokenizer, False, 256, False), "raise")
+    batch = SampleBatches(samples, objective, 4, 256, 4096, seed=3).step(0)[0]
+    report = check(folder, tokenizer, samples, found, model=load_model(folder), batch=batch)
+    assert report.figures["train"]["taught_turns"] == 8  # two answers each; KTO's second is a stranger's
+    assert report.figures["train"]["rendered_anew"] == 4
+    assert report.figures["packing_leak"] < 1e-4
+    swapped = [Document(**{**vars(one), "sample": {**one.sample, columns[0]: one.sample["prompt"]}}) for one in found]
+    with pytest.raises(PreflightFailed, match=r"judged.jsonl:1 .*training reads other tokens"):
+        check(folder, tokenizer, samples, swapped)
+
+
 # ---- through `danlu finetune` itself
 
 

@@ -7,34 +7,22 @@ R channels of an adapter, I inputs, O outputs, N tokens of a step.
 """
 
 import contextlib
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from danlu.core.errors import DamagedWeights, NotAnArtifact, UnsupportedModel
+from danlu.core.errors import DamagedWeights, UnsupportedModel
+from danlu.models.adapters import lora, peft
 from danlu.models.base import LanguageModel
+from danlu.nn.latent_attention import LatentAttention
 from danlu.nn.linear import Linear, Transposed
 
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_PREFIX = "base_model.model."
-_READ = {"peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"}
-_HARMLESS = {
-    "auto_mapping", "base_model_name_or_path", "exclude_modules", "fan_in_fan_out", "inference_mode", "layers_pattern",
-    "layers_to_transform", "lora_dropout", "megatron_core", "peft_version", "qalora_group_size", "revision", "target_modules",
-    "task_type", "ensure_weight_tying", "eva_config",
-}  # fmt: skip
-"""Which matrices, and how it was trained: the tensors say the former, and the latter is over."""
-_NOTHING: dict[str, tuple[Any, ...]] = {"bias": ("none",), "init_lora_weights": (True, "gaussian", "orthogonal", "eva")}
-"""Values that ask for nothing; of other fields null, false and empty ones."""
+_READ = {"r", "lora_alpha", "lora_dropout", "target_modules", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "use_rslora"}
 
 Matrices = tuple[np.ndarray, np.ndarray, float]
 """A (R, I) and B (O, R), float32, and the scale."""
@@ -56,26 +44,14 @@ class Adapter:
 def read_adapter(folder: Path | str) -> Adapter:
     """An adapter as PEFT saves it. Raises NotAnArtifact, UnsupportedModel (naming what is not computed) or DamagedWeights."""
     folder = Path(folder)
-    config = _config(folder)
+    config = peft.read_config(folder)
     if wrong := list(_wrong(config)):
         raise UnsupportedModel("\n  ".join([
-            f"{folder}: {_CONFIG} asks for what is not computed here:", *wrong,
-            "Merge it into its base with PEFT (merge_and_unload) and serve the merged model.",
+            f"{folder}: {peft.CONFIG} asks for what is not computed here for each request:", *wrong,
+            f"Open it with its base (danlu serve {folder}), or merge the two: danlu merge {folder} -o MODEL.",
         ]))  # fmt: skip
     pairs = _pairs(folder)
     return Adapter(folder, {name: (a, b, _scale(config, name, a, folder)) for name, (a, b) in pairs.items()})
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    except OSError:
-        raise NotAnArtifact(f"{folder} holds no adapter: no readable {_CONFIG}. Give a folder that PEFT has saved.") from None
-    except ValueError as error:
-        raise UnsupportedModel(f"{folder / _CONFIG} is not JSON ({error}). Copy the adapter again.") from None
-    if not isinstance(found, dict):
-        raise UnsupportedModel(f"{folder / _CONFIG}: expected an object, found {type(found).__name__}.")
-    return found
 
 
 def _wrong(config: dict[str, Any]) -> Iterator[str]:
@@ -86,52 +62,32 @@ def _wrong(config: dict[str, Any]) -> Iterator[str]:
         if isinstance(config.get(field), bool) or not isinstance(config.get(field), (int, float)) or config[field] <= 0:
             yield f"{field}: {config.get(field)!r} (a number above 0)"
     for field, value in sorted(config.items()):
-        if field not in _READ | _HARMLESS and value and value not in _NOTHING.get(field, ()):
+        if field not in _READ | peft.HARMLESS | lora.HARMLESS and value and value not in lora.NOTHING.get(field, ()):
             yield f"{field}: {value!r}"
 
 
 def _pairs(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """A and B of every module."""
-    path = folder / _WEIGHTS
-    if not path.is_file():
-        pickled = (folder / "adapter_model.bin").is_file()
-        why = " Its adapter_model.bin is a pickle, which may run anything; it is not read." if pickled else ""
-        raise NotAnArtifact(f"{folder} holds no {_WEIGHTS}.{why} Save the adapter with PEFT's save_pretrained.")
-    try:
-        tensors = load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise DamagedWeights(f"{path} cannot be read ({error}). Copy the adapter again.") from None
-    halves: dict[str, dict[str, np.ndarray]] = {}
-    wrong = []
-    for name, tensor in tensors.items():
-        found = re.fullmatch(rf"{re.escape(_PREFIX)}(.+)\.lora_(A|B)\.weight", name)
-        if found is None or tensor.dim() != 2:
-            wrong.append(f"{name}: {list(tensor.shape)}")
-        elif not tensor.isfinite().all():
-            raise DamagedWeights(f"{path}: {name} holds values that are no numbers. Go back to an earlier checkpoint.")
-        else:
-            halves.setdefault(found[1], {})[found[2]] = tensor.float().numpy()
-    if wrong:
-        raise UnsupportedModel("\n  ".join([f"{path}: tensors that are no A or B of a matrix:", *wrong]))
-    odd = [name for name, pair in halves.items() if len(pair) != 2 or len(pair["A"]) != pair["B"].shape[1]]
-    if odd or not halves:
-        raise DamagedWeights(f"{path}: A and B do not go together in {', '.join(odd) or 'any module: the file is empty'}.")
-    return {name: (pair["A"], pair["B"]) for name, pair in halves.items()}
+    tensors = peft.read_tensors(folder)
+    if wrong := [f"{name}: {list(tensor.shape)}" for name, tensor in tensors.items() if not _half(name) or tensor.dim() != 2]:
+        raise UnsupportedModel("\n  ".join([f"{folder / peft.WEIGHTS}: tensors that are no A or B of a matrix:", *wrong]))
+    return {
+        name: (tensors[f"{name}.lora_A.weight"].numpy(), tensors[f"{name}.lora_B.weight"].numpy())
+        for name in lora.modules(folder, tensors)
+    }
+
+
+def _half(name: str) -> bool:
+    return name.endswith((".lora_A.weight", ".lora_B.weight"))
 
 
 def _scale(config: dict[str, Any], name: str, a_RI: np.ndarray, folder: Path) -> float:
-    alpha, rank = (_said(config, name, *fields) for fields in (("alpha_pattern", "lora_alpha"), ("rank_pattern", "r")))
+    alpha, rank = (lora.said_for(config, name, *fields) for fields in (("alpha_pattern", "lora_alpha"), ("rank_pattern", "r")))
     if rank != len(a_RI):
-        raise DamagedWeights(f"{folder}: {name} has {len(a_RI)} channels, but {_CONFIG} says {rank}. Copy the adapter again.")
+        raise DamagedWeights(
+            f"{folder}: {name} has {len(a_RI)} channels, but {peft.CONFIG} says {rank:g}. Copy the adapter again."
+        )
     return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))
-
-
-def _said(config: dict[str, Any], name: str, pattern: str, common: str) -> float:
-    """A number for one module: of the first pattern that fits the end of its name, else the common one."""
-    for ending, value in (config.get(pattern) or {}).items():
-        if re.fullmatch(rf"(.*\.)?({ending})", name):
-            return float(value)
-    return float(config[common])
 
 
 def places(adapter: Adapter, model: LanguageModel) -> dict[str, Matrices]:
@@ -142,6 +98,9 @@ def places(adapter: Adapter, model: LanguageModel) -> dict[str, Matrices]:
         layer = modules.get(own)
         if not isinstance(layer, (Linear, Transposed)) or layer.weight is model.output_weight:
             wrong.append(f"{name}: no layer of {model.config.name} that takes an adapter")
+            continue
+        if own.endswith("kv_b_proj") and isinstance(modules[own.rpartition(".")[0]], LatentAttention):
+            wrong.append(f"{name}: it reads what tokens of many requests have left, so no request can change it for itself")
             continue
         outputs, inputs = layer.weight.shape if isinstance(layer, Linear) else layer.weight.shape[::-1]
         if (b_OR.shape[0], a_RI.shape[1]) != (outputs, inputs):

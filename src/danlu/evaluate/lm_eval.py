@@ -8,6 +8,8 @@ their beginning, as lm-eval's models do, and counted in a warning. As there, nam
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from danlu.core import log
 from danlu.core.errors import BadInput, BadSettings, DanluError
 from danlu.engine.heads import HeadedModel
@@ -34,7 +36,8 @@ class DanluLM(TemplateLM):
     def __init__(self, path: str, weights: str = "fp32", add_bos_token: bool | None = None, batch_size: int | str | None = None,
                  device: str | None = None, max_batch_size: int | None = None):  # fmt: skip
         super().__init__()
-        model = load(path, device)
+        there = torch.cuda.is_available() or not str(device or "").startswith("cuda")  # lm-eval asks for one unseen
+        model = load(path, device if there else None)
         if isinstance(model, HeadedModel):
             raise BadInput(f"{path} has a head for {model.task} and writes nothing. Judge it with `danlu evaluate --data`.")
         rows = int(batch_size) if str(batch_size or "").isdigit() else EXACT.rows

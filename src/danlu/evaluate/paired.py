@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from danlu.metrics.interval import Estimate
+from danlu.metrics.interval import Estimate, share
 
 Array = npt.NDArray[np.float64]
 Better = Literal["higher", "lower", ""]
@@ -49,7 +49,17 @@ class Figure:
         if len(self.parts_NS) < 2:
             return Estimate(self.value, float("nan"), float("nan"), float("nan"))
         found = np.concatenate([self.finish(times @ self.parts_NS) for times in _redraws(len(self.parts_NS), seed, draws)])
-        return _estimate(self.value, found)
+        estimate = _estimate(self.value, found)
+        if self._one_sided:  # redraws of nothing but misses are misses: Wilson's interval says how many there may be
+            low, high = share(round(self.parts_NS[:, 0].sum()), len(self.parts_NS))[1:]
+            return Estimate(estimate.value, estimate.standard_error, low, high)
+        return estimate
+
+    @property
+    def _one_sided(self) -> bool:
+        """Whether this is a share, and all samples are hits or all are misses."""
+        value, *weight = self.parts_NS.T
+        return self.finish is mean and bool((weight[0] == 1).all() and value.min() == value.max() and value[0] in (0.0, 1.0))
 
 
 def of_values(

@@ -173,11 +173,11 @@ def _check_closed(
     """Every stretch of taught tokens ends with a token that ends a turn."""
     left_open, turns = [], 0
     for at, one in enumerate(part.encoded):
-        lasts = [int(targets[end]) for targets in texts(one.documents, one.targets) for _, end in stretches(targets)]
-        turns += len(lasts)
+        lasts = [[int(targets[end]) for _, end in stretches(targets)] for targets in texts(one.documents, one.targets)]
+        turns += sum(map(len, lasts))
         if one.cut and overlong == "truncate":
-            lasts = lasts[:-1]
-        if any(last not in closing for last in lasts):
+            lasts = [of_text[:-1] for of_text in lasts]
+        if any(last not in closing for of_text in lasts for last in of_text):
             left_open.append(at)
     report.figures[split] |= {"taught_turns": turns, "left_open": len(left_open)}
     if left_open and closing:
@@ -216,9 +216,10 @@ def _check_served(
     for at, place in enumerate(part.places):
         found.setdefault(place, []).append(at)
     names = sorted(tokenizer.special_tokens)
+    spelt = spelling(documents, names)
     told: set[str] = set()
     looked_at = 0
-    for document in looked_through(documents, names):
+    for document in looked_through(documents, spelt):
         numbers, talks = found.get(place_of(document), []), conversations(document)
         if not numbers or not talks or (len(numbers) > 1 and overlong == "split"):
             continue  # left out or split, both counted in the ledger, or a prompt without an answer
@@ -227,19 +228,27 @@ def _check_served(
             if kind not in told:
                 told.add(kind)
                 report.errors.append(f"{place_of(document)}: {words}")
-    spelt = sum(any(name in document.text for name in names) for document in documents)
-    report.figures[split] |= {"rendered_anew": looked_at, "spell_special_tokens": spelt}
+    report.figures[split] |= {"rendered_anew": looked_at, "spell_special_tokens": len(spelt)}
     if spelt:
-        report.warnings.append(f"{spelt:,} samples of the {split} split spell names of special tokens ({', '.join(names[:3])}, "
+        report.warnings.append(f"{len(spelt):,} samples of the {split} split spell names of special tokens ({', '.join(names[:3])}, "
                                f"...) in what people say: they stay text, here as in serving.")  # fmt: skip
 
 
-def looked_through(documents: Sequence[Document], names: Collection[str], most: int = LOOKED_AT) -> list[Document]:
-    """Which documents are rendered anew: the longest, those that name special tokens, and some spread over the rest."""
+def spelling(documents: Sequence[Document], names: Collection[str]) -> list[int]:
+    """Which documents hold names of special tokens in what people say."""
+    first = {name[0] for name in names}
+    return [
+        at
+        for at, one in enumerate(documents)
+        if any(letter in one.text for letter in first) and any(name in one.text for name in names)
+    ]
+
+
+def looked_through(documents: Sequence[Document], spelt: Sequence[int], most: int = LOOKED_AT) -> list[Document]:
+    """Which documents are rendered anew: the longest, those that spell special tokens, and some spread over the rest."""
     longest = sorted(range(len(documents)), key=lambda at: -len(documents[at].text))[: most // 2]
-    naming = [at for at, one in enumerate(documents) if any(name in one.text for name in names)][: most // 4]
     spread = np.linspace(0, max(len(documents) - 1, 0), min(most // 4, len(documents))).astype(int).tolist()
-    return [documents[at] for at in sorted({*longest, *naming, *spread})]
+    return [documents[at] for at in sorted({*longest, *spelt[: most // 4], *spread})]
 
 
 def _check_twice(report: Report, samples: Mapping[str, Samples]) -> None:

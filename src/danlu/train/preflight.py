@@ -230,8 +230,10 @@ def _check_served(
                 report.errors.append(f"{place_of(document)}: {words}")
     report.figures[split] |= {"rendered_anew": looked_at, "spell_special_tokens": len(spelt)}
     if spelt:
-        report.warnings.append(f"{len(spelt):,} samples of the {split} split spell names of special tokens ({', '.join(names[:3])}, "
-                               f"...) in what people say: they stay text, here as in serving.")  # fmt: skip
+        report.warnings.append(
+            f"{len(spelt):,} samples of the {split} split spell names of special tokens ({', '.join(names[:3])}, ...) in what "
+            f"people say: they stay text, here as in serving."
+        )
 
 
 def spelling(documents: Sequence[Document], names: Collection[str]) -> list[int]:

@@ -75,8 +75,10 @@ class Facts:
     """What one model made of the probes."""
 
     figures: list[Figure] = field(default_factory=list)
+    asked: list[Question] = field(default_factory=list)
+    """The questions that fit the context together with an answer."""
     answers: list[Answer] = field(default_factory=list)
-    """The likeliest answer to each question."""
+    """The likeliest answer to each of them."""
     drawn: list[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     """Prompts with an answer drawn by the model's own probabilities, in ids."""
     skipped: int = 0
@@ -187,7 +189,7 @@ def _ask(subject: Subject, probes: Probes, facts: Facts) -> None:
         found = subject.likelihoods([Pair(one.before, one.after) for one in taught])
         nats, tokens = [-one.nats for one in found], [one.tokens for one in found]
         facts.figures.append(of_values("loss on held-out answers, nats a token", nats, "lower", tokens))
-    prompts = [one.before for one in fitting]
+    facts.asked, prompts = fitting, [one.before for one in fitting]
     facts.answers = subject.answers(prompts, Sampling(temperature=0), room)
     if taught:
         right = [exact_match(said.text, [one.truth]) for said, one in zip(facts.answers, fitting, strict=True) if one.after]
@@ -244,7 +246,7 @@ def summary(lines: Sequence[Line]) -> str:
 
 
 def add_to(page: Page, lines: Sequence[Line], before: Facts | None = None, after: Facts | None = None,
-           questions: Sequence[Question] = (), tokenizer: Tokenizer | None = None) -> None:  # fmt: skip
+           tokenizer: Tokenizer | None = None) -> None:  # fmt: skip
     """The part of a report: a table, bars, and some answers before and after."""
     page.heading("Before and after")
     page.table(("", "before", "after", "change", "95 % from", "to", ""), [
@@ -258,8 +260,8 @@ def add_to(page: Page, lines: Sequence[Line], before: Facts | None = None, after
         page.figure(bars(shown), "Change by line, in standard errors of the change; beyond the lines it is more than chance.")
     if before and after and before.answers and after.answers:
         page.text("The likeliest answers to the first held-out prompts:")
-        told = [tokenizer.decode(one.before)[-160:] for one in questions] if tokenizer else [""] * len(before.answers)
-        rows = zip(told, before.answers, after.answers, strict=False)
+        told = [tokenizer.decode(one.before)[-160:] if tokenizer else "" for one in before.asked]
+        rows = zip(told, before.answers, after.answers, strict=True)
         page.table(("prompt ends", "before", "after"), [
             (prompt, one.text[:300], two.text[:300]) for prompt, one, two in list(rows)[:_SHOWN]
         ])  # fmt: skip

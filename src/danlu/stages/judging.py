@@ -60,7 +60,7 @@ class Change:
         """Its part of the report."""
         from danlu.evaluate import change
 
-        change.add_to(page, self.lines, self.before, self.after, self.questions, self.tokenizer)
+        change.add_to(page, self.lines, self.before, self.after, self.tokenizer)
 
 
 def judge(config: Any, model: Any, lesson: "Lesson") -> Change | None:

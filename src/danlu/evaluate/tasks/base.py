@@ -15,6 +15,7 @@ from danlu.core.errors import BadInput, PromptTooLong
 from danlu.evaluate.how import How
 from danlu.evaluate.paired import Figure
 from danlu.evaluate.subject import Pair, Subject
+from danlu.evaluate.tasks import TASKS
 from danlu.models.base import Seq2SeqLM
 from danlu.tokenizer.chat import encode_chat
 from danlu.tokenizer.frame import frame
@@ -66,6 +67,16 @@ class Task(ABC):
     def sources(self) -> list[Path]:
         """Files that the task is made from, for the record."""
         return []
+
+
+def opened(told: str) -> Task:
+    """A task by its name, or by its YAML file. Raises BadSettings, UnknownName."""
+    return TASKS.build(TASKS["yaml"].Config(path=Path(told)) if is_file(told) else TASKS[told].Config())  # type: ignore[no-any-return]
+
+
+def is_file(told: str) -> bool:
+    """Whether a word means a task's file."""
+    return told.endswith((".yaml", ".yml"))
 
 
 class Counter:

@@ -308,3 +308,12 @@ def test_a_prompt_that_leaves_no_room_for_its_answer_is_counted():
     documents = pair_documents([ASKED[0], ("long " * 40, "yes", "no")])
     found = read(documents, 2, built("dpo"), frame(60), "truncate")
     assert (found.ledger["prompt_too_long"], found.ledger["dropped"], found.ledger["parts"]) == (1, 1, 1)
+
+
+def test_a_stranger_that_does_not_fit_is_passed_over():
+    objective = built("kto")
+    asked = [("short", "y", "a long answer, " * 5), ("a question, " * 5, "y", "n"), ("b", "c", "d")]
+    parts = encoded(objective, judged_documents(asked), most=110)
+    assert max(np.bincount(one.documents).max() for one in parts) <= 110
+    texts = [chat_tokenizer().decode(one.ids[one.documents == 1].tolist()) for one in parts]
+    assert "d<|im_end|>" in texts[1] and "d<|im_end|>" in texts[0] and "y<|im_end|>" in texts[2]

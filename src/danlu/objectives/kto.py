@@ -69,7 +69,7 @@ class Kto(Judged):
         parts = [_apart(one) for one in encoded]
         good = sum(one.values[0] for one in encoded)
         _advise(good * self.config.good, (len(encoded) - good) * self.config.bad)
-        return [joined([one, _mixed(parts[at], parts[_stranger(parts, at)], self._most)]) for at, one in enumerate(encoded)]
+        return [joined([one, _mixed(parts[at], parts[_stranger(parts, at, self._most)])]) for at, one in enumerate(encoded)]
 
     def loss_sum(self, model: Any, batch: Batch) -> Tensor:
         if batch.documents is None:  # a text alone: how strange it is to the model
@@ -153,21 +153,21 @@ def _apart(one: Encoded) -> tuple[Encoded, Encoded]:
     return prompt, answer
 
 
-def _stranger(parts: Sequence[tuple[Encoded, Encoded]], at: int) -> int:
-    """The nearest sample before this one whose prompt is another; the one before where all prompts are the same."""
+def _stranger(parts: Sequence[tuple[Encoded, Encoded]], at: int, most: int) -> int:
+    """The nearest sample before this one whose prompt is another and whose answer fits here; itself where there is none."""
     ids = parts[at][0].ids
     for back in range(1, len(parts)):
-        if not np.array_equal(parts[at - back][0].ids, ids):
-            return (at - back) % len(parts)
-    return (at - 1) % len(parts)
+        prompt, answer = parts[at - back]
+        if len(ids) + len(answer.ids) <= most and not np.array_equal(prompt.ids, ids):
+            return at - back
+    return at
 
 
-def _mixed(own: tuple[Encoded, Encoded], other: tuple[Encoded, Encoded], most: int) -> Encoded:
-    """One's prompt and another's answer, cut where they do not fit together."""
+def _mixed(own: tuple[Encoded, Encoded], other: tuple[Encoded, Encoded]) -> Encoded:
+    """One's prompt and another's answer."""
     prompt, (_, answer), first = own[0], other, other[0].targets[-1]
-    targets = np.concatenate([prompt.targets, answer.targets])[:most]
+    targets, ids = np.concatenate([prompt.targets, answer.targets]), np.concatenate([prompt.ids, answer.ids])
     targets[len(prompt.ids) - 1] = first
-    ids = np.concatenate([prompt.ids, answer.ids])[:most]
     return Encoded(ids, targets, np.zeros(len(ids), np.float32), np.zeros(len(ids), np.int32))
 
 

@@ -168,7 +168,7 @@ def _mixed(own: tuple[Encoded, Encoded], other: tuple[Encoded, Encoded]) -> Enco
     prompt, (_, answer), first = own[0], other, other[0].targets[-1]
     targets, ids = np.concatenate([prompt.targets, answer.targets]), np.concatenate([prompt.ids, answer.ids])
     targets[len(prompt.ids) - 1] = first
-    return Encoded(ids, targets, np.zeros(len(ids), np.float32), np.zeros(len(ids), np.int32))
+    return Encoded(ids, targets, np.zeros(len(ids), np.float32), np.zeros(len(ids), np.int32), answer.cut)
 
 
 def _advise(good: float, bad: float) -> None:

@@ -69,10 +69,7 @@ def encode_chat(tokenizer: Tokenizer, template: Template, messages: Sequence[Map
     Raises BadInput.
     """
     one = chosen(template, bool(tools))
-    known = switches(one)
-    for name in variables or {}:
-        if name not in known:
-            raise BadInput(f"the chat template of this model reads no variable {name!r}. {nearest(name, known)}")
+    _check_variables(one, variables)
     said = {**(variables or {}), "messages": [_spoken(message) for message in messages],
             "tools": list(tools) if tools else None, "documents": list(documents) if documents else None}  # fmt: skip
     private = _Private(tokenizer, one, said)
@@ -104,14 +101,16 @@ class Drawn:
 
 
 def draw_together(tokenizer: Tokenizer, template: str, conversations: Sequence[tuple[Sequence[Mapping[str, Any]], bool]],
-                  tools: Sequence[Mapping[str, Any]] | None = None, marked: bool = False) -> Drawn:  # fmt: skip
+                  tools: Sequence[Mapping[str, Any]] | None = None, variables: Mapping[str, Any] | None = None,
+                  marked: bool = False) -> Drawn:  # fmt: skip
     """Render beginnings of one conversation, each with whether a generation prompt follows; ids are those of `encode_chat`.
 
     marked: report the stretches between `{% generation %}` and `{% endgeneration %}`. Raises BadInput.
     """
     longest = max((messages for messages, _ in conversations), key=len)
     spoken = [_spoken(message) for message in longest]
-    said = {"messages": spoken, "tools": list(tools) if tools else None, "documents": None}
+    _check_variables(template, variables)
+    said = {**(variables or {}), "messages": spoken, "tools": list(tools) if tools else None, "documents": None}
     private = _Private(tokenizer, template, said)
     own = [{**roles(tokenizer), "add_generation_prompt": prompt} for _, prompt in conversations]
     sizes = [len(messages) for messages, _ in conversations]
@@ -157,6 +156,12 @@ def switches(template: Template) -> frozenset[str]:
 def knows_tools(template: Template) -> bool:
     """Whether a template writes the tools into the prompt itself."""
     return "tools" in variables_read(template)
+
+
+def _check_variables(template: str, variables: Mapping[str, Any] | None) -> None:
+    for name in variables or {}:
+        if name not in (known := switches(template)):
+            raise BadInput(f"the chat template of this model reads no variable {name!r}. {nearest(name, known)}")
 
 
 @functools.lru_cache(maxsize=64)

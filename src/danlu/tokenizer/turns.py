@@ -41,27 +41,28 @@ class Taught:
 
 
 def taught(tokenizer: Tokenizer, template: Template, messages: Sequence[Mapping[str, Any]],
-           tools: Sequence[Mapping[str, Any]] | None = None, first: int = 0, *,
-           ends: Collection[int] | None = None) -> Taught:  # fmt: skip
+           tools: Sequence[Mapping[str, Any]] | None = None, first: int = 0, *, ends: Collection[int] | None = None,
+           variables: Mapping[str, Any] | None = None) -> Taught:  # fmt: skip
     """The whole conversation as one sequence in which every assistant message from `first` on is taught.
 
     ends: ids that end an answer; left out: the tokenizer's own. A message with `weight` 0 is read and not taught.
+    variables: what the template reads besides, as serving will set it (enable_thinking).
     The ids are those of `encode_chat`; only before the last turn, where one token would hold both the end of the prompt and the
     beginning of the answer, they are cut there, because serving sends the prompt alone.
     Raises BadInput that names the seam: a turn that would be served otherwise, one that does not end, nothing to teach.
     """
-    lesson = _Lesson(tokenizer, template, messages, tools, first, ends)
+    lesson = _Lesson(tokenizer, template, messages, tools, first, ends, variables)
     return lesson.together(lesson.asked)
 
 
 def lessons(tokenizer: Tokenizer, template: Template, messages: Sequence[Mapping[str, Any]],
             tools: Sequence[Mapping[str, Any]] | None = None, first: int = 0, *, ends: Collection[int] | None = None,
-            per_turn: bool = False) -> list[Taught]:  # fmt: skip
+            variables: Mapping[str, Any] | None = None, per_turn: bool = False) -> list[Taught]:  # fmt: skip
     """As few sequences as teach every assistant message from `first` on just as it is served, each message once.
 
     per_turn: one sequence for every message, whether needed or not. Raises BadInput as `taught` does.
     """
-    lesson = _Lesson(tokenizer, template, messages, tools, first, ends)
+    lesson = _Lesson(tokenizer, template, messages, tools, first, ends, variables)
     left, found = list(lesson.asked), []
     while left:
         last = left[-1]
@@ -74,7 +75,7 @@ def lessons(tokenizer: Tokenizer, template: Template, messages: Sequence[Mapping
 def end_of_turn(tokenizer: Tokenizer, template: Template) -> str | None:
     """The special token that a template writes behind an answer; None where it writes none."""
     talk = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
-    drawn = draw_together(tokenizer, chosen(template, False), [(talk, False)], None)
+    drawn = draw_together(tokenizer, chosen(template, False), [(talk, False)])
     text = drawn.texts[0]
     behind = drawn.shown(text).rfind("Answer") + len("Answer")
     return next((name for name, start, _ in drawn.specials(text) if start >= behind), None)
@@ -86,7 +87,7 @@ def with_template(tokenizer: Tokenizer, template: str) -> Tokenizer:
     Raises BadInput where the template writes control tokens that the vocabulary lacks, or no token that ends a turn.
     """
     talk = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
-    text = draw_together(tokenizer, template, [(talk, False)], None).texts[0]
+    text = draw_together(tokenizer, template, [(talk, False)]).texts[0]
     names = {token["content"] for token in tokenizer.parts["added_tokens"]}
     if lacking := sorted(set(CONTROL.findall(text)) - names):
         raise BadInput(
@@ -109,7 +110,8 @@ class _Lesson:
     """One conversation with the renderings of all its beginnings, made together."""
 
     def __init__(self, tokenizer: Tokenizer, template: Template, messages: Sequence[Mapping[str, Any]],
-                 tools: Sequence[Mapping[str, Any]] | None, first: int, ends: Collection[int] | None):  # fmt: skip
+                 tools: Sequence[Mapping[str, Any]] | None, first: int, ends: Collection[int] | None,
+                 variables: Mapping[str, Any] | None):  # fmt: skip
         self.messages = messages
         self.asked = [at for at, message in enumerate(messages) if at >= first and _counts(message)]
         if not self.asked:
@@ -119,7 +121,7 @@ class _Lesson:
         wanted = [(messages[:at], True) for at in self.asked] + [(messages[: at + 1], False) for at in self.asked]
         whole = (messages, False)
         wanted += [] if self.asked[-1] == len(messages) - 1 else [whole]
-        self.drawn: Drawn = draw_together(tokenizer, one, wanted, tools, marked=bool(_MARKED.search(one)))
+        self.drawn: Drawn = draw_together(tokenizer, one, wanted, tools, variables, bool(_MARKED.search(one)))
         count = len(self.asked)
         self.prompts = dict(zip(self.asked, self.drawn.texts[:count], strict=True))
         self.tokenizer = tokenizer

@@ -7,7 +7,10 @@ import pytest
 from danlu.core.settings import load, read_recipe
 from danlu.stages import STAGES, settings_of
 
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").rglob("*.yaml"))
+FOLDER = Path(__file__).resolve().parents[1] / "recipes"
+TASKS = sorted((FOLDER / "tasks").glob("*.yaml"))
+"""Tasks for `danlu evaluate --tasks`, in a form of their own: tests/evaluate/tasks/test_shipped_tasks.py asks them."""
+RECIPES = sorted({*FOLDER.rglob("*.yaml")} - {*TASKS})
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -111,3 +111,16 @@ def test_a_base_model_goes_on_with_single_texts(tmp_path):
     assert (thought, said, ended) == ("", base.generate("Once", max_tokens=5), False)
     with pytest.raises(BadInput, match="no chat template"):
         answer(base, [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}], Sampling(max_tokens=5))
+
+
+def test_align_learns_from_what_people_said(models, prompts, tmp_path):
+    """The data set is one that `danlu align` takes as it is, its own pre-flight included."""
+    danlu.feedback(list(models), prompts, out=tmp_path / "prefs", prepare=True, max_tokens=6)
+    found = Collection(tmp_path / "prefs.run")
+    while question := found.next("ann"):
+        longer = len(question.texts[1]) > len(question.texts[0])
+        found.judge(question.pair.id, "ann", ("first", "second")[longer])
+    made = danlu.feedback(list(models), prompts, out=tmp_path / "prefs", finish=True, max_tokens=6, holdout=0)
+    aligned = danlu.align(models[0], made.path, out=tmp_path / "aligned", objective="dpo", steps=1, batch=4)
+    assert aligned.lineage.ledger["preflight"]["train"]["taught_turns"] == 8  # four chosen, four rejected
+    assert made.id in [part.id for part in aligned.lineage.inputs]

@@ -1,4 +1,4 @@
-"""A model's own answers become a dataset: the best, those good enough, all, or pairs; nothing is lost, and a killed run goes on."""
+"""A model's own answers become a dataset: the best, the good, all, or pairs; nothing is lost, and a killed run goes on."""
 
 import json
 from collections import Counter
@@ -160,7 +160,7 @@ def test_a_wish_to_stop_is_heard_between_two_parts(place, tmp_path, monkeypatch)
     ({"ask": {"temperature": 0}}, BadSettings, "always writes the same"),
     ({"ask": {"max_tokens": 64}}, BadSettings, "no room for a prompt"),
     ({"ask": {"max_tokens": 60}}, BadInput, "leave room for the answer"),
-    ({"rewards": ["code:sandbox=rlimits"]}, BadInput, "finds no test"), ({"least": 9.0}, NoUsableText, "none stays"),
+    ({"rewards": ["code:sandbox=rlimits"]}, BadInput, "sums.jsonl:4: the reward code"), ({"least": 9.0}, NoUsableText, "none stays"),
     ({"ask": {"max_tokens": 60}, "overlong": "drop"}, NoUsableText, "there were none"),
 ])  # fmt: skip
 def test_what_cannot_work_is_said_and_nothing_is_written(place, tmp_path, changes, error, said):

@@ -1,7 +1,7 @@
 """Answers to prompts, written and scored a few prompts at a time, and kept on disk as they come.
 
-OUT.run/answers-*/PART.jsonl: one line a prompt, each part whole or not there. A part is a pure function of the model, the seed and
-the number of its first prompt, so a harvest that was killed goes on with the part that was not there and ends with the same
+OUT.run/answers-*/PART.jsonl: one line a prompt, each part whole or not there. A part is a pure function of the model, the seed
+and the number of its first prompt, so a harvest that was killed goes on with the part that was not there and ends with the same
 answers.
 """
 

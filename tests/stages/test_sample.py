@@ -160,7 +160,8 @@ def test_a_wish_to_stop_is_heard_between_two_parts(place, tmp_path, monkeypatch)
     ({"ask": {"temperature": 0}}, BadSettings, "always writes the same"),
     ({"ask": {"max_tokens": 64}}, BadSettings, "no room for a prompt"),
     ({"ask": {"max_tokens": 60}}, BadInput, "leave room for the answer"),
-    ({"rewards": ["code:sandbox=rlimits"]}, BadInput, "sums.jsonl:4: the reward code"), ({"least": 9.0}, NoUsableText, "none stays"),
+    ({"rewards": ["code:sandbox=rlimits"]}, BadInput, "sums.jsonl:4: the reward code"),
+    ({"least": 9.0}, NoUsableText, "none stays"),
     ({"ask": {"max_tokens": 60}, "overlong": "drop"}, NoUsableText, "there were none"),
 ])  # fmt: skip
 def test_what_cannot_work_is_said_and_nothing_is_written(place, tmp_path, changes, error, said):

@@ -96,8 +96,10 @@ class Kto(Judged):
         reward_N = self.config.beta * ratio_N
         sides = [reward_N[good_N], reward_N[~good_N]]
         up, down = (part.mean() if len(part) else reward_N.new_zeros(()) for part in sides)
-        found = {"accuracy": ((ratio_N > kl) == good_N).sum(), "margin": (up - down) * len(reward_N), "kl": kl * len(reward_N),
-                 "good_reward": up * len(reward_N), "bad_reward": down * len(reward_N), "answer_tokens": tokens_N.sum()}  # fmt: skip
+        found = {
+            "accuracy": ((ratio_N > kl) == good_N).sum(), "margin": (up - down) * len(reward_N), "kl": kl * len(reward_N),
+            "good_reward": up * len(reward_N), "bad_reward": down * len(reward_N), "answer_tokens": tokens_N.sum(),
+        }  # fmt: skip
         return {name: float(value) for name, value in found.items()}
 
 

@@ -140,6 +140,9 @@ def put(config: Evaluate) -> Artifact:
     tasks = [TASKS.build(one) for one in told]
     if len({task.name for task in tasks}) < len(tasks):
         raise BadSettings(f"--tasks: two of {', '.join(task.name for task in tasks)} are called alike. Give each its own name.")
+    for task in tasks:
+        if task.name == "code":
+            task.run = programs_run(task.config.sandbox)
     how = How(**{name: getattr(config, name) for name in How.model_fields})
     serving = EXACT.model_copy(update={"weights": config.weights, "rows": config.rows})
     sources = dict.fromkeys(path for task in tasks for path in task.sources())
@@ -166,6 +169,19 @@ def put(config: Evaluate) -> Artifact:
         show(standing.PAIR_COLUMNS, standing.pair_rows(compared), [])
     assert draft.result is not None
     return draft.result
+
+
+def programs_run(form: Any) -> Any:
+    """What runs the programs of task code: each with its test in a sandbox, told by what was wrong with it."""
+    from danlu.train.sandbox import Program, open_sandbox
+
+    sandbox = open_sandbox(form)
+
+    def run(programs: list[tuple[str, str]]) -> list[str]:
+        outcomes = sandbox.run_all([Program(text, (test,)) for text, test in programs])
+        return ["" if one.ok else f"{one.reason}: {one.note}" for one in outcomes]
+
+    return run
 
 
 def search(config: Evaluate) -> Artifact:

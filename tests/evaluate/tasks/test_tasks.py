@@ -6,6 +6,7 @@ import pytest
 import yaml
 from tests.evaluate import judged_model
 from tests.evaluate.tasks import described_tasks
+from tests.shared_data import shared
 
 from danlu.core.errors import BadInput, BadSettings, PromptTooLong, UnknownName
 from danlu.engine.model import load
@@ -272,6 +273,33 @@ def test_form_counts_forms_not_truth(model, language):
 
     assert task.ask(Told(model, answer), How(overlong="truncate")).figures[0].value > 0.9
     assert task.ask(Told(model, lambda asked: answer(asked) + " of course"), How(overlong="truncate")).figures[0].value == 0
+
+
+ADD = {"prompt": 'def add(a, b):\n    """Sum."""\n', "test": "def check(f):\n    assert f(2, 3) == 5", "entry_point": "add",
+       "canonical_solution": "    return a + b\n"}  # fmt: skip
+
+
+def test_programs_pass_by_their_tests_in_the_sandbox(model, tmp_path):
+    from danlu.stages.evaluate import programs_run
+
+    real = shared("code_humaneval/HumanEval.jsonl.gz")
+    rows = [ADD, *(documents.read("json", str(real), "train", [])[:2] if real else [])]
+    (tmp_path / "code.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    solutions = {row["prompt"]: row["canonical_solution"] for row in rows}
+    subject = Told(model, lambda asked: solutions[asked])
+    subject.context = 10**6
+    task = TASKS.build(TASKS["code"].Config(path=tmp_path / "code.jsonl"))
+    with pytest.raises(BadSettings, match="brings"):
+        task.ask(subject, How())
+    task.run = programs_run("auto")
+    assert task.ask(subject, How()).figures[0].value == 1
+    subject.say = lambda asked: "    return 4\n" if "add" in asked else solutions[asked]
+    found = task.ask(subject, How())
+    assert found.figures[0].value == (len(rows) - 1) / len(rows) and "AssertionError" in found.samples[0].true
+    with pytest.raises(BadSettings, match="each k is 1 to that many"):
+        TASKS.build(TASKS["code"].Config(path=tmp_path / "code.jsonl", k=[2]))
+    with pytest.raises(BadSettings, match="path: required"):
+        opened("code")
 
 
 def test_filters_take_out_what_they_say():

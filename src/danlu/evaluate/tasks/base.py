@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from danlu.core.errors import BadInput, PromptTooLong
+from danlu.core.settings import load
 from danlu.evaluate.how import How
 from danlu.evaluate.paired import Figure
 from danlu.evaluate.subject import Pair, Subject
@@ -71,7 +72,8 @@ class Task(ABC):
 
 def opened(told: str) -> Task:
     """A task by its name, or by its YAML file. Raises BadSettings, UnknownName."""
-    return TASKS.build(TASKS["yaml"].Config(path=Path(told)) if is_file(told) else TASKS[told].Config())  # type: ignore[no-any-return]
+    kind, more = (TASKS["yaml"], {"path": told}) if is_file(told) else (TASKS[told], {})
+    return TASKS.build(load(kind.Config, more, f"task {told}"))  # type: ignore[no-any-return]  # a shelf holds anything
 
 
 def is_file(told: str) -> bool:

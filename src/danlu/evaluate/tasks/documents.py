@@ -45,17 +45,12 @@ def find(name: str, folders: Sequence[Path]) -> list[Path]:
     """Files of a name or pattern."""
     if "://" in name:
         raise BadInput(f"data_files: {name} is an address, and tasks read local files only. Fetch it yourself and give its path.")
-    for folder in folders:
-        matching = sorted(folder.glob(name)) if not Path(name).is_absolute() else _absolute(name)
-        if matching:
+    whole = Path(name)
+    for folder, pattern in [(whole.parent, whole.name)] if whole.is_absolute() else [(folder, name) for folder in folders]:
+        if matching := sorted(folder.glob(pattern)):
             return matching
     places = " or ".join(str(folder.resolve()) for folder in folders)
     raise BadInput(f"data_files: there is no {name} in {places}. Say --task_data FOLDER, the folder that it lies in.")
-
-
-def _absolute(name: str) -> list[Path]:
-    path = Path(name)
-    return sorted(path.parent.glob(path.name))
 
 
 def _text_or_bytes(path: Path, form: str) -> Any:

@@ -9,7 +9,7 @@ from tests.tiny import tiny_model, write_tiny
 
 import danlu
 from danlu.cli import main
-from danlu.core.errors import BadSettings
+from danlu.core.errors import BadInput, BadSettings
 from danlu.engine.converse import prompt_ids, reply
 from danlu.engine.model import load
 from danlu.engine.request import Sampling
@@ -193,3 +193,12 @@ def test_what_is_thought_is_told_apart_and_streams(capsys):
     first = next(iter(talk._seen(pieces())))
     assert first == "Yes" and len(seen) == 4  # shown before the rest was written
     assert capsys.readouterr().err == "Hm.\n"
+
+
+def test_one_answer_of_generate_is_the_first_of_a_chat(speaker, folder, capsys):
+    assert main(["generate", str(speaker), "first", "--chat", "--max_tokens", "10"]) == 0
+    assert capsys.readouterr().out == "".join(reply(load(speaker), turns("first"), Sampling(max_tokens=10))) + "\n"
+    with pytest.raises(BadInput, match="no chat template"):
+        danlu.generate(folder, "first", chat=True)
+    with pytest.raises(BadSettings, match="answered in turns"):
+        danlu.generate(speaker, "first", chat=True, suffix="x")

@@ -48,6 +48,7 @@ def test_from_two_models_to_preferences(models, prompts, tmp_path, monkeypatch, 
     words = (*models, prompts, "-o", tmp_path / "out", "--annotator", "ann")
     code, shown = judge(monkeypatch, capsys, "1 clearer\n=\nwhat\n2\n0\n", *words)
     assert code == 0 and "Everything is judged" in shown.err
+    assert "2 of the better answers were cut at --max_tokens" in shown.err
     assert "user: 丹是什么？" in shown.out and shown.out.count("── answer 2 ──") == 4
     assert "old" not in shown.out and "new" not in shown.out  # blind
     made = open_artifact(tmp_path / "out", "dataset", verify=True)

@@ -261,6 +261,9 @@ def published(config: Feedback, collection: "Collection", prompts: int) -> Artif
         done = dataset.write(draft.path, found, config.holdout, config.seed, config.licence)
         draft.ledger, draft.metrics = done.ledger.as_dict(), {**done.figures, "prompts": prompts}
         draft.seeds, draft.sources, draft.licences = {"seed": config.seed}, [dataset.SOURCE], [config.licence]
+    if cut := done.figures["chosen_cut"]:
+        log.warn(f"{cut} of the better answers were cut at --max_tokens: learned as they are, they teach a model to stop in the "
+                 f"middle. Ask with more --max_tokens, and judge shorter ones.")  # fmt: skip
     log.say("\n  ".join([f"{done.figures['verdicts']['preferred']} preferences from {len(found)} pairs",
                          *(f"{name}: {value}" for name, value in dataset.headlines(done.figures))]))  # fmt: skip
     assert draft.result is not None

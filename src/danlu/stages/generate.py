@@ -24,6 +24,8 @@ class Generate(Sampling):
     """Text to go on from, to answer, or with gaps to fill; `-` reads it from stdin."""
     suffix: str | None = None
     """Text that follows: the model writes what stands between the prompt and it (a model trained with --objective.name fim)."""
+    chat: bool = False
+    """Take the prompt as what a user says: the model answers in the form of its chat template."""
     window: int | None = Field(None, ge=1)
     """Remember only this many of the latest tokens, and the first `sinks`: texts of any length in constant memory, for
     rotary decoders. Left out: everything, and prompt and answer must fit the model's context."""
@@ -34,6 +36,8 @@ class Generate(Sampling):
     def _one_way(self) -> Self:
         if self.window is not None and self.suffix is not None:
             raise ValueError("a window forgets the suffix: give --window or --suffix, not both")
+        if self.chat and (self.window is not None or self.suffix is not None):
+            raise ValueError("a chat is answered in turns: leave --window and --suffix out, or --chat")
         if self.window is None and "sinks" in self.model_fields_set:
             raise ValueError("sinks stay beside a window: give --window too")
         return self
@@ -59,8 +63,11 @@ def generate(config: Generate) -> None:
 
 def answer(model: Any, prompt: str, config: Generate) -> Iterable[str]:
     """What the model writes, piece by piece."""
+    from danlu.engine.converse import reply
     from danlu.engine.endless import write_endless
 
+    if config.chat:
+        return reply(model, [{"role": "user", "content": prompt}], config)
     if config.window is not None:
         return write_endless(model, prompt, config, config.window, config.sinks)
     if config.suffix is not None:

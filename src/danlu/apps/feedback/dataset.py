@@ -120,7 +120,8 @@ def headlines(told: dict[str, Any]) -> list[tuple[str, str]]:
                "cannot be said" if one["kappa"] is None else f"{one['kappa']:.3f} ({one['pairs']} pairs)")
               for one in agreed["cohen_kappa"]]  # fmt: skip
     found += [("answer shown first was taken (half: no sway)", percent(told["first_shown_wins"])),
-              ("longer answer was taken", percent(told["longer_wins"]))]  # fmt: skip
+              ("longer answer was taken", percent(told["longer_wins"])),
+              ("better answers that were cut at --max_tokens", f"{told['chosen_cut']:,}")]  # fmt: skip
     if compared:
         found.append((f"{compared['names'][1]} better than {compared['names'][0]}", percent(compared["second_wins"])))
     return found

@@ -62,6 +62,7 @@ def figures(found: Sequence[Outcome]) -> dict[str, Any]:
         "verdicts": {name: sum(each.verdict == name for each in found) for name in VERDICTS},
         "judgements": len(said), "annotators": {name: _annotator(said, name) for name in sorted({one.annotator for one in said})},
         "agreement": agreement(found), "first_shown_wins": _first(said), "longer_wins": _longer(found), "models": models(found),
+        "chosen_cut": sum(not each.pair.answers[each.winner].ended for each in found if each.winner is not None),
     }  # fmt: skip
 
 

@@ -63,3 +63,20 @@ def test_secrets_of_the_environment_stay_outside(monkeypatch):
     with open(f"/proc/{sandbox._process.pid}/environ", "rb") as environment:
         assert b"secret" not in environment.read()
     sandbox.close()
+
+
+def test_beginnings_are_what_each_would_be_alone(sandbox, monkeypatch):
+    talk = [{"role": ("user", "assistant")[at % 2], "content": f"turn {at} 炉" * (at % 3)} for at in range(9)]
+    loud = [{**one, "content": one["content"].upper()} for one in talk]
+    conversations = [{"messages": talk, "tools": None}, {"messages": loud, "tools": None}]
+    asked = [(which, size, {"add_generation_prompt": size % 2 == 1}) for which in (0, 1) for size in (1, 4, 9, 2, 0)]
+    wanted = [plain.draw(CHATML, {**conversations[which], **more, "messages": conversations[which]["messages"][:size]})
+              for which, size, more in asked]  # fmt: skip
+    assert sandbox.draw_beginnings(CHATML, conversations, asked) == wanted
+    monkeypatch.setattr("danlu.tokenizer.sandbox.MOST_AT_ONCE", 700)  # in several questions, none of which takes long
+    assert sandbox.draw_beginnings(CHATML, conversations, asked) == wanted
+    with pytest.raises(BadInput, match="no such thing"):
+        sandbox.draw_beginnings("{{ raise_exception('no such thing') }}", conversations, asked)
+    with pytest.raises(BadInput, match="ran longer than 1 s"):
+        sandbox.draw_beginnings(HOSTILE["loops in loops"], conversations, asked)
+    assert sandbox.draw_beginnings(CHATML, conversations, asked[:1]) == wanted[:1]

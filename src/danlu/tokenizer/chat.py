@@ -54,7 +54,8 @@ def render(template: Template, messages: Sequence[Mapping[str, Any]], add_genera
     """
     given = {**variables, "messages": list(messages), "tools": tools or None, "documents": documents or None,
              "add_generation_prompt": add_generation_prompt}  # fmt: skip
-    return _draw(chosen(template, bool(tools)), [given])[0]
+    one = chosen(template, bool(tools))
+    return _draw(lambda: sandbox.SHARED.draw(one, [given]), len(messages))[0]
 
 
 def encode_chat(tokenizer: Tokenizer, template: Template, messages: Sequence[Mapping[str, Any]],
@@ -78,7 +79,8 @@ def encode_chat(tokenizer: Tokenizer, template: Template, messages: Sequence[Map
             raise BadInput("there is no last message with a text to go on from.")
         said["messages"][-1] = {**said["messages"][-1], "content": messages[-1]["content"] + private.cut}
     own = {**roles(tokenizer), "add_generation_prompt": add_generation_prompt and not continue_final}
-    near, safe = _draw(one, [{**hide(said), **own} for hide in (private.hide_names, private.hide_all)], private.show)
+    hidden = [{**hide(said), **own} for hide in (private.hide_names, private.hide_all)]
+    near, safe = _draw(lambda: sandbox.SHARED.draw(one, hidden), len(messages), private.show)
     if continue_final:
         near, safe = (_until(text, private.cut) for text in (near, safe))
     same = private.specials(near) == private.specials(safe)
@@ -112,17 +114,14 @@ def draw_together(tokenizer: Tokenizer, template: str, conversations: Sequence[t
     _check_variables(template, variables)
     said = {**(variables or {}), "messages": spoken, "tools": list(tools) if tools else None, "documents": None}
     private = _Private(tokenizer, template, said)
-    own = [{**roles(tokenizer), "add_generation_prompt": prompt} for _, prompt in conversations]
-    sizes = [len(messages) for messages, _ in conversations]
-    given = [
-        {**shown, **one, "messages": shown["messages"][:size]}
-        for shown in (private.hide_names(said), private.hide_all(said))
-        for size, one in zip(sizes, own, strict=True)
-    ]
-    count = len(sizes)
-    begin, end = private.marks
-    with_marks = [{**one, MARKS[0]: begin, MARKS[1]: end} for one in given] if marked else []
-    drawn = _draw(template, [*given, *with_marks], private.show)
+    count, (begin, end) = len(conversations), private.marks
+    marks: list[dict[str, str]] = [{}, {MARKS[0]: begin, MARKS[1]: end}] if marked else [{}]
+    beginnings = [
+        (which, len(messages), {"add_generation_prompt": prompt, **mark})
+        for mark in marks for which in (0, 1) for messages, prompt in conversations
+    ]  # fmt: skip
+    shown = [{**hide(said), **roles(tokenizer)} for hide in (private.hide_names, private.hide_all)]
+    drawn = _draw(lambda: sandbox.SHARED.draw_beginnings(template, shown, beginnings), len(longest), private.show)
     hidden = [private.specials(near) != private.specials(far) for near, far in zip(drawn, drawn[count:], strict=False)][:count]
     texts = [drawn[at + count * far] for at, far in enumerate(hidden)]
     found: list[list[tuple[int, int]] | None] = [
@@ -186,11 +185,10 @@ def chosen(template: Template, tools: bool) -> str:
     return found or named["default"]
 
 
-def _draw(template: str, variables: Sequence[Mapping[str, Any]], show: Callable[[str], str] = str) -> list[str]:
+def _draw(draw: Callable[[], list[str]], count: int, show: Callable[[str], str] = str) -> list[str]:
     try:
-        return sandbox.SHARED.draw(template, variables)
+        return draw()
     except BadInput as error:
-        count = len(variables[0]["messages"])
         raise BadInput(
             f"{show(error.args[0])} It was given {count} message(s); each needs a role and a content that it knows."
         ) from None
@@ -293,6 +291,8 @@ class _Private:
         self.marks = begin, end
         self._there = {ord(letter): stand_in for letter, stand_in in zip(letters, free, strict=False)}
         self._back = {ord(stand_in): chr(code) for code, stand_in in self._there.items()}
+        self._stand_ins = re.compile(f"[{''.join(map(chr, self._back))}]") if self._back else None
+        self._known: dict[str, list[int]] = {}
 
     def hide_all(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """All characters of control tokens replaced."""
@@ -320,8 +320,8 @@ class _Private:
         return hide
 
     def show(self, text: str) -> str:
-        """The text as it was said."""
-        return text.translate(self._back)
+        """The text as it was said; the very same object where nothing is hidden in it."""
+        return text.translate(self._back) if self._stand_ins and self._stand_ins.search(text) else text
 
     def specials(self, text: str) -> list[str]:
         """Special tokens of a rendered text, in order."""
@@ -329,14 +329,16 @@ class _Private:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered text."""
-        if self.show(text) == text and _is_whole(self._tokenizer):  # nothing is hidden in it
+        if _is_whole(self._tokenizer) and self.show(text) == text:  # nothing is hidden in it
             found: list[int] = _reference(self._tokenizer.definition).encode(text, add_special_tokens=False).ids
             return found
         ids: list[int] = []
         done = 0
         for name, start, end in [*_added(self._tokenizer).special(text), ("", len(text), len(text))]:
             for part in self._apart(text[done:start]):
-                ids += self._tokenizer.encode(part)
+                if part not in self._known:  # beginnings of one conversation have most of their parts in common
+                    self._known[part] = self._tokenizer.encode(part)
+                ids += self._known[part]
             ids += [self._tokenizer.special_tokens[name]] if name else []
             done = end
         return ids
@@ -344,6 +346,8 @@ class _Private:
     def _apart(self, text: str) -> list[str]:
         """Text between special tokens, shown, cut within words of the format that somebody said, so that they stay letters."""
         shown = self.show(text)
+        if shown is text:
+            return [text] if text else []
         cuts = {0, len(text)}
         for word in self._words:
             at = shown.find(word)

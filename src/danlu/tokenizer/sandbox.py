@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, takewhile
 from typing import Any
 
 from danlu.core.errors import BadInput
@@ -24,6 +25,8 @@ MEMORY_BYTES = 1 << 30
 """Address space of the process, where the system can limit it (Linux; macOS ignores it)."""
 MOST_TEMPLATE = 1 << 20
 """The longest template read, in characters; long ones in use have 20 thousand."""
+MOST_AT_ONCE = 32_000_000
+"""Characters of conversations rendered for one question, about; more are asked for in parts, so that the deadline is fair."""
 _START = "from danlu.tokenizer.sandbox import work; work()"
 _KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "SYSTEMROOT", "LANG", "TZ", "LD_LIBRARY_PATH")
 """Of the environment only this: keys and passwords stay here."""
@@ -45,6 +48,26 @@ class Sandbox:
         """
         found: list[str] = self._ask({"template": template, "variables": list(variables)})
         return found
+
+    def draw_beginnings(
+        self, template: str, conversations: Sequence[Mapping[str, Any]], beginnings: Sequence[tuple[int, int, Mapping[str, Any]]]
+    ) -> list[str]:
+        """The texts of beginnings: the number of a conversation (a set of variables), how many of its messages, other variables.
+
+        Equal to `draw` of each, but conversations go over once and texts come back as what is new in them, so that the
+        beginnings of a long conversation cost little. Raises BadInput as `draw` does.
+        """
+        most = MOST_AT_ONCE * len(conversations[0]["messages"]) / max(len(json.dumps(conversations[0])), 1)
+        texts: list[str] = []
+        at = 0
+        while at < len(beginnings):
+            sizes = accumulate(size for _, size, _ in beginnings[at:])
+            several = max(1, sum(1 for _ in takewhile(lambda messages: messages <= most, sizes)))
+            asked = {"template": template, "conversations": list(conversations), "beginnings": beginnings[at : at + several]}
+            for place, (kept, rest) in enumerate(self._ask(asked)):
+                texts.append(texts[-1][:kept] + rest if place and kept else rest)
+            at += several
+        return texts
 
     def names(self, template: str) -> list[str]:
         """Variables that a template reads."""
@@ -153,6 +176,8 @@ def work() -> None:
 def _answer(line: str) -> dict[str, Any]:
     try:
         request = json.loads(line)
+        if "beginnings" in request:
+            return {"result": list(_beginnings(**request))}
         if "variables" not in request:
             return {"result": language.names(request["template"])}
         return {"result": [language.draw(request["template"], variables) for variables in request["variables"]]}
@@ -162,6 +187,35 @@ def _answer(line: str) -> dict[str, Any]:
         return {"error": "the chat template calls itself without end."}
     except Exception as error:  # a template may fail in any way that Python can
         return {"error": f"the chat template cannot render this conversation: {error}."}
+
+
+def _beginnings(template: str, conversations: list[Any], beginnings: list[Any]) -> Iterator[tuple[int, str]]:
+    """Texts as how many characters each begins with of the one before it, and the rest."""
+    before = ""
+    for number, size, more in beginnings:
+        said = conversations[number]
+        text = language.draw(template, {**said, **more, "messages": said["messages"][:size]})
+        same = shared_beginning(before, text)
+        yield same, text[same:]
+        before = text
+
+
+def shared_beginning(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many characters two texts, or tokens two lists, begin with alike.
+
+    >>> shared_beginning("furnace", "furs"), shared_beginning("", "a"), shared_beginning("ab", "ab")
+    (3, 0, 2)
+    """
+    low, high = 0, min(len(one), len(other))
+    if one[:high] == other[:high]:
+        return high
+    while low < high:  # all below low agrees, nothing above high does
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _confine(memory_bytes: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from danlu.core.errors import BadInput
 from danlu.tokenizer.chat import Drawn, Template, chosen, draw_together
 from danlu.tokenizer.extend import CONTROL
+from danlu.tokenizer.sandbox import shared_beginning
 from danlu.tokenizer.tokenizer import Tokenizer
 
 _SHOWN = 60
@@ -219,7 +220,7 @@ class _Lesson:
         for part in parts:
             before += self._ids(part[:place])
             place = max(0, place - len(part))
-        whole = next((at for at, pair in enumerate(zip(before, ids, strict=False)) if pair[0] != pair[1]), len(before))
+        whole = shared_beginning(before, ids)
         return whole + (up and whole < len(before))
 
     def _holes(self, at: int, last: int, start: int, end: int) -> list[tuple[int, int]] | None:
@@ -251,8 +252,7 @@ class _Lesson:
         return repr(shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}...")
 
     def _seam(self, at: int, served: str, whole: str) -> str:
-        place = next((at for at, pair in enumerate(zip(served, whole, strict=False)) if pair[0] != pair[1]), len(whole))
-        place = min(place, len(served))
+        place = shared_beginning(served, whole)
         before, here, there = served[max(0, place - 20) : place], served[place:], whole[place:]
         return (
             f"message {at + 1} of {len(self.messages)} would be served otherwise than it is taught: behind {self._quote(before)} "

@@ -117,6 +117,13 @@ def _reasons(paths: Sequence[Path], most: int = 3, notes: int = 100_000) -> list
     return [f"{reason} ({count:,} of them, the first: {first[reason]})" for reason, count in times.most_common(most)]
 
 
+_LOOKS = (
+    (r"; it has .*\b(chosen|rejected)\b", "preference"),
+    (r"; it has .*\b(messages|conversations|instruction|completion)\b", "chat"),
+)
+"""Fields by which records of other forms are known where they were read as text."""
+
+
 def _nothing_left(ledger: Ledger, reasons: Sequence[str], reader: str) -> str:
     total = ledger.total().items()
     rows = {row: amounts[0] for row, amounts in total if amounts[0] and row not in ("read", "split", "edited")}
@@ -129,4 +136,6 @@ def _nothing_left(ledger: Ledger, reasons: Sequence[str], reader: str) -> str:
         if any("field" in reason for reason in reasons):
             advice = (f"Name the field or column that holds the text, as in --readers {reader}:text=content "
                       f"(danlu list readers {reader}); with --form those of a sample, as in --form.text review.")  # fmt: skip
+        if likely := next((form for fields, form in _LOOKS if any(re.search(fields, reason) for reason in reasons)), None):
+            advice += f" These look like samples: --form {likely} reads them as they are."
     return "\n  ".join([f"no document is left of {ledger.get('read')[0]} read:", *lines]) + f"\n{advice}"

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.shared_data import shared
 
+from danlu.core.errors import NoUsableText
 from danlu.core.settings import load
 from danlu.data.forms import FORMS
 from danlu.data.forms.talk import Talk, messages_of, tools_of
@@ -220,6 +221,14 @@ def test_short_answers_stay_and_copies_are_whole_conversations(tmp_path):
     rows = [{"instruction": ask, "output": say} for ask, say in [("1+1?", "2"), ("1+1?", "2"), ("1+1?", "two"), ("好?", "好")]]
     out = run(tmp_path, rows, "chat")
     assert [document.text for document in read_documents(out)] == ["1+1?\n\n2", "1+1?\n\ntwo", "好?\n\n好"]
+
+
+@pytest.mark.parametrize(("record", "form"), [
+    (SAMPLES["alpaca"][0][0], "chat"), (SAMPLES["messages"][0][0], "chat"), (SAMPLES["preference"][0][0], "preference"),
+])  # fmt: skip
+def test_conversations_that_are_read_as_text_are_known(record, form, tmp_path):
+    with pytest.raises(NoUsableText, match=f"--form {form} reads them"):
+        run(tmp_path, [record], None)
 
 
 def test_thoughts_may_be_left_out(tmp_path):

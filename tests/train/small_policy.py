@@ -89,11 +89,11 @@ def teach(made, steps, pairs, batch=32, rate=3e-3, seed=0, habit=0.0):
 
 
 def policy_run(folder, made, name="grpo", pairs=None, steps=8, seed=0, world=None, rate=1e-3, watchers=(), rollouts=None,
-               heldout=(), rewards=({"name": "exact"},), micro_tokens=4096, **objective) -> Run:  # fmt: skip
+               heldout=(), worth=({"name": "exact"},), micro_tokens=4096, **objective) -> Run:  # fmt: skip
     world = world or World()
     wanted = OBJECTIVES.build(OBJECTIVES[name].Config(**objective), tokenizer())
     settings = Rollouts(**{"prompts": 6, "answers": 4, "max_tokens": 4, **(rollouts or {})})
-    mix = [REWARDS[one["name"]].Config(**{key: value for key, value in one.items() if key != "name"}) for one in rewards]
+    mix = [REWARDS[one["name"]].Config(**{key: value for key, value in one.items() if key != "name"}) for one in worth]
     split = {"train": documents(pairs or sums()), **({"validation": documents(heldout)} if heldout else {})}
     made.train()
     module, batches = online(made, tokenizer(), wanted, split, mix, settings, folder=folder, world=world, seed=seed,

@@ -68,18 +68,18 @@ def judge(config: Any, model: Any, lesson: "Lesson") -> Change | None:
     from danlu.engine.model import Model
     from danlu.evaluate import change
     from danlu.models.adapters.base import disabled, is_adapted
-    from danlu.tokenizer.turns import ends_of
+    from danlu.stages.speaking import ends
 
     probes = probes_of(config, lesson)
     if not (probes.texts or probes.questions or probes.tasks):
         return None
-    ends = frozenset(ends_of(lesson.tokenizer))
-    after = Model(model, lesson.tokenizer, config.model, ends, fast=False)
+    stops = frozenset(ends(config, lesson.tokenizer))
+    after = Model(model, lesson.tokenizer, config.model, stops, fast=False)
     within: Callable[[], AbstractContextManager[Any]] = nullcontext
     if is_adapted(model):
-        before, within = Model(model, lesson.tokenizer, config.model, ends, fast=False), lambda: disabled(model)
+        before, within = Model(model, lesson.tokenizer, config.model, stops, fast=False), lambda: disabled(model)
     else:
-        before = Model(lesson.beginning().to(model.device).eval(), lesson.tokenizer, config.model, ends, fast=False)
+        before = Model(lesson.beginning().to(model.device).eval(), lesson.tokenizer, config.model, stops, fast=False)
     log.say(f"before and after: {len(probes.texts)} texts, {len(probes.questions)} held-out prompts, {len(probes.tasks)} tasks")
     with within():
         first = change.measure(before, probes)

@@ -109,7 +109,7 @@ def keep(
         save_adapter(model, draft.path, config.model, model_input(config.model).id)
     else:
         save_model(model, draft.path)
-    keep_words(lesson, draft.path)
+    keep_words(config, lesson, draft.path)
     check_saved(draft.path, lesson.tokenizer)
     change = judge(config, model, lesson)
     draft.metrics |= {"change": change.figures()} if change else {}
@@ -124,25 +124,31 @@ def checked(
     samples: "dict[str, Samples]", batches: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Look at samples, template and the first batch before the first step. Raises PreflightFailed."""
-    from danlu.tokenizer.turns import ends_of
     from danlu.train import preflight
 
     if objective.online:
         return {}
     report = preflight.check(
-        samples, documents, tokenizer, folder=config.model, most=model.config.context, ends=ends_of(tokenizer),
+        samples, documents, tokenizer, folder=config.model, most=model.config.context, ends=ends(config, tokenizer),
         overlong=config.overlong, template_given=config.template is not None, model=model, batch=batches.step(0)[0],
     )  # fmt: skip
     return report.figures
 
 
-def keep_words(lesson: "Lesson", folder: Path) -> None:
+def keep_words(config: Any, lesson: "Lesson", folder: Path) -> None:
     """Tokenizer, template, and the tokens at which an answer ends, into a folder."""
-    from danlu.tokenizer.turns import ends_of
-
     lesson.tokenizer.save(folder)
-    path = folder / "generation_config.json"
-    said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"_from_model_config": True}
-    before = said.get("eos_token_id")
-    said["eos_token_id"] = ends_of(lesson.tokenizer, *(before if isinstance(before, list) else [before]))
-    files.write_text(path, json.dumps(said, indent=2) + "\n")
+    name = "generation_config.json"
+    said: dict[str, Any] = {}
+    for path in (folder / name, config.model / name):  # what the model began with goes before what its sizes say
+        said |= json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    said["eos_token_id"] = ends(config, lesson.tokenizer)
+    files.write_text(folder / name, json.dumps(said, indent=2) + "\n")
+
+
+def ends(config: Any, tokenizer: "Tokenizer") -> list[int]:
+    """Ids at which the result stops: what ends a turn first, then those at which the model stopped before."""
+    from danlu.tokenizer.turns import ends_of
+    from danlu.train.preflight import saved_ends
+
+    return ends_of(tokenizer, *sorted(saved_ends(config.model, tokenizer)))

@@ -82,8 +82,8 @@ def _add(found: Samples, document: Document, objective: Labelled, frame: Frame, 
         if overlong != "drop":
             raise BadInput(
                 f"{document.path}:{document.line} (document {document.id}): the sample has {long.tokens} tokens, and this model "
-                f"sees {frame.most} at once. Say --overlong drop, truncate or split (all are counted in the ledger), or take a "
-                f"model with a longer context."
+                f"sees {frame.most} at once. Say --overlong drop{', truncate or split' if objective.splits else ' or truncate'} "
+                f"(all are counted in the ledger), or take a model with a longer context."
             ) from None
         parts = []
     except Useless as why:

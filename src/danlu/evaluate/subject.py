@@ -198,7 +198,7 @@ class Subject:
             try:
                 while left:
                     with contextlib.suppress(QueueFull):  # the rest goes in when others have ended
-                        while ready:
+                        while ready and len(left & tickets.keys()) < 2 * self._serving.rows:  # or what is shared would be gone
                             tickets[ready[0]] = engine.submit(jobs[ready[0]], partial(_note, came, ready[0]))
                             ready.popleft()
                     at, event = came.get()
@@ -207,7 +207,7 @@ class Subject:
                     yield at, tickets[at], event
                     if isinstance(event, EndEvent):
                         left.discard(at)
-                        ready.extend(behind.pop(at, ()))
+                        ready.extendleft(behind.pop(at, ()))
                         bar.advance(1)
             finally:
                 for at in left & set(tickets):

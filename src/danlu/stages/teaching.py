@@ -209,8 +209,14 @@ def with_objective(config: Any, stage: str) -> Any:
     if config.objective is not None:
         return config
     found = set(sample_columns(config.dataset))
-    fitting = [name for name in offered(stage) if any(set(wanted) <= found for wanted in OBJECTIVES[name].columns)]
+    fitting = learning(stage, found)
     if not fitting:
+        other = "align" if stage == "finetune" else "finetune"
+        if there := learning(other, found):
+            raise BadSettings(
+                f"{config.dataset} holds {', '.join(sorted(found))}: `danlu {other}` learns from that ({', '.join(there)}), and "
+                f"`danlu {stage}` does not."
+            )
         raise BadSettings(
             f"no objective of `danlu {stage}` learns from {config.dataset}: it holds "
             f"{', '.join(sorted(found)) or 'no labels, only text'}. Prepare it with `danlu prepare SOURCE -o DATASET --form ...` "
@@ -219,6 +225,11 @@ def with_objective(config: Any, stage: str) -> Any:
     name = min(fitting, key=lambda one: (_FIRST.index(one) if one in _FIRST else len(_FIRST), one))
     log.say(f"the samples have {', '.join(sorted(found))}: --objective.name {name}")
     return config.model_copy(update={"objective": OBJECTIVES[name].Config()})
+
+
+def learning(stage: str, columns: set[str]) -> list[str]:
+    """The objectives of a stage that learn from samples with these columns."""
+    return [name for name in offered(stage) if any(set(wanted) <= columns for wanted in OBJECTIVES[name].columns)]
 
 
 def offered(stage: str) -> list[str]:

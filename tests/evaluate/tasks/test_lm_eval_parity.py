@@ -130,16 +130,35 @@ def test_lm_eval_drives_our_model_through_its_chat_template(model, tasks, place,
     alike(theirs_of(model, [tasks[name] for name in CHAT], place, driven="danlu", apply_chat_template=True), theirs_in_chat)
 
 
-def test_lm_evals_client_gets_the_same_numbers_from_our_server(model, tasks, place, theirs):
+@pytest.fixture(scope="module")
+def served(model):
     from tests.server.running import made_service, serving
 
     from danlu.engine.opening import Serving
     from danlu.server.models import Served
 
     service = made_service(Served("judged", model), serving=Serving(weights="fp32", rows=4, cache_tokens=4096))
-    names = ["choose", "schemas", "continue", "write"]
     with serving(service) as running:
-        args = {"model": "judged", "base_url": f"{running.url}/v1/completions", "tokenizer": str(model), "max_length": 96,
-                "tokenizer_backend": "huggingface", "num_concurrent": 2, "max_retries": 1}  # fmt: skip
-        served = theirs_of(model, [tasks[name] for name in names], place, "local-completions", model_args=args)
-    alike(served, {part: {name: theirs[part][name] for name in names} for part in ("results", "samples")})
+        yield {"model": "judged", "base_url": f"{running.url}/v1/completions", "num_concurrent": 2, "max_retries": 1}
+
+
+def part(theirs, names):
+    return {kind: {name: theirs[kind][name] for name in names} for kind in ("results", "samples")}
+
+
+def test_lm_evals_client_gets_the_same_numbers_from_our_server(model, tasks, place, theirs, served):
+    names = ["choose", "schemas", "continue", "write"]
+    args = {**served, "tokenizer": str(model), "max_length": 96, "tokenizer_backend": "huggingface"}
+    found = theirs_of(model, [tasks[name] for name in names], place, "local-completions", model_args=args)
+    alike(found, part(theirs, names))
+
+
+def test_lm_evals_client_without_a_tokenizer_sends_texts_which_begin_as_documents_do(model, tasks, place, served):
+    found = theirs_of(model, [tasks["write"]], place, "local-completions", model_args={**served, "tokenizer_backend": "none"})
+    compare(ours_of(model, tasks["write"], begin="yes"), found, "write")
+
+
+def test_lm_evals_client_for_conversations_gets_the_same_answers(model, tasks, place, theirs_in_chat, served):
+    args = {**served, "base_url": served["base_url"].replace("/completions", "/chat/completions"), "num_concurrent": 1}
+    found = theirs_of(model, [tasks["write"]], place, "local-chat-completions", model_args=args, apply_chat_template=True)
+    alike(found, part(theirs_in_chat, ["write"]))

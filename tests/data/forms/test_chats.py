@@ -5,6 +5,8 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.shared_data import shared
 
 from danlu.core.errors import NoUsableText
@@ -86,7 +88,7 @@ SAMPLES = {
 
 def run(folder, rows, form, name="rows.jsonl", **settings):
     path = folder / name
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = {"sources": [str(path)], "engine": "sequential", "out": folder / "out", "form": form, "holdout": 0, **settings}
     return prepare(load(Prepare, words)).path
 
@@ -163,6 +165,7 @@ BROKEN = [
     ("messages", {"text": "x"}, "no field 'messages'; it has text"),
     ("messages", {"messages": []}, "field 'messages' is empty"),
     ("messages", {"messages": [USER, ANSWER], "tools": [{"type": "function"}]}, "a tool has no name"),
+    ("messages", {"messages": [USER, ANSWER], "tools": [{"name": "f", "description": "\ud800"}]}, "half a surrogate pair"),
     ("messages", {"messages": [USER, ANSWER], "tools": [TOOL, TOOL]}, "two tools are called 'heat'"),
     ("messages", {"messages": [USER, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]},
      "the arguments of f is no JSON"),
@@ -173,6 +176,7 @@ BROKEN = [
      "message 2, a call, is no JSON"),
     ("alpaca", {"instruction": "x", "output": ""}, "field 'output' is empty"),
     ("alpaca", {"instruction": "x", "output": "y", "history": ["a"]}, "entry 1 is no pair"),
+    ("alpaca", {"instruction": "x", "output": "y", "history": True}, "is bool, not a list of pairs"),
     ("completion", {"prompt": "x", "completion": [USER]}, "right behind one of the user's"),
     ("completion", {"prompt": [USER, ANSWER], "completion": "x"}, "the prompt ends with the assistant"),
     ("chat", {"text": "x"}, "no style of chat has these fields (text): messages: messages; sharegpt: conversations"),
@@ -275,3 +279,31 @@ def test_real_sets_are_read_as_they_are(name, form, count, broken, tmp_path):
     assert kept == count
     for document in read_documents(out):
         assert all(part == "" or json.loads(part) for key, part in document.sample.items() if key != "label")
+
+
+KEYS = st.sampled_from(
+    ["role", "content", "from", "value", "tool_calls", "function", "name", "arguments", "id", "type", "text", "reasoning_content",
+     "function_call", "tool_call_id", "weight", "refusal", "images"]
+)  # fmt: skip
+WORDS = st.sampled_from(
+    ["user", "assistant", "human", "gpt", "tool", "function_call", "text", "x", "", "{", "[]", '{"name": "f"}', "####", "true",
+     "\n\nHuman: a\n\nAssistant: b"]
+)  # fmt: skip
+LEAVES = st.none() | st.booleans() | st.integers(-1, 2) | st.floats() | WORDS
+TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(form=st.sampled_from(sorted({*SAMPLES, "chat"})), data=st.data())
+def test_any_record_is_a_sample_or_has_a_reason(form, data):
+    reader = FORMS.build(FORMS[form].Config())
+    names = sorted({*reader.fields(), *reader.optional()})
+    record = data.draw(st.dictionaries(st.sampled_from(names), TREES, max_size=6) | TREES)
+    try:
+        text, sample = reader.take(record)
+    except ValueError as error:
+        assert str(error)
+        return
+    assert set(sample) == set(reader.columns) and isinstance(text, str)
+    assert all(isinstance(part, str) for part in sample.values())
+    assert reader.edit(text, sample, lambda said: said) == (text, sample)

@@ -40,7 +40,10 @@ class Alpaca(Talk):
     def read(self, record: Mapping[str, Any]) -> Sample:
         config = self.config
         messages = said("system", words(record, config.system))
-        for number, pair in enumerate(record.get(config.history) or (), 1):
+        history = record.get(config.history) or []
+        if not isinstance(history, list):
+            raise ValueError(f"field {config.history!r} is {type(history).__name__}, not a list of pairs")
+        for number, pair in enumerate(history, 1):
             if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
                 raise ValueError(f"field {config.history!r}: entry {number} is no pair of a question and its answer")
             messages += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]

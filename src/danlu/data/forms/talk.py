@@ -38,6 +38,10 @@ class Talk(Form):
             raise ValueError(f"the record has {media}; only text can be learned from yet")
         sample = self.read(record)
         told = {name: compact(part) if name in self.lists else part for name, part in sample.items()}
+        try:
+            "".join(told.values()).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"half a surrogate pair ({error.object[error.start]!r}), which no Unicode text holds") from None
         return self.text(sample), told
 
     @abstractmethod

@@ -1,5 +1,6 @@
 """The examples run from beginning to end, at toy size."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from danlu.data.forms import FORMS
 from tests.tiny import write_tiny
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +32,31 @@ def test_a_server_is_asked_and_answers_alike_alone_and_among_others(tmp_path):
     alone, crowd, held = done.stdout.splitlines()
     assert alone.partition(": ")[2].startswith(crowd.partition(": ")[2])
     assert held.removeprefix("one of two: ") in ("yes", "no")
+
+
+def test_sums_and_functions_become_samples_that_prepare_takes(tmp_path):
+    """Small generators of data for the recipes: what they write is of the form that their recipes name."""
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "one.py").write_text('def half(x, /, y=2):\n    """Half of x."""\n    return x / y\n\ndef quiet():\n    pass\n')
+    (library / "broken.py").write_text("def (")
+    for name, words, form, count in (
+        ("arithmetic", ["sums.jsonl", "--count", "40"], "verifiable", 40),
+        ("arithmetic", ["talks.jsonl", "--count", "40", "--answers"], "chat", 40),
+        ("stdlib_instructions", ["code.jsonl", "--library", str(library)], "alpaca", 1),
+    ):
+        command = [sys.executable, ROOT / "examples" / f"{name}.py", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        rows = [json.loads(line) for line in (tmp_path / words[0]).read_text().splitlines()]
+        made = FORMS.build(FORMS[form].Config())
+        taken = [made.take(row) for row in rows]
+        assert 0.9 * count <= len(taken) <= count
+        if form == "verifiable":
+            for row in rows:
+                assert eval(row["prompt"][0]["content"].rstrip("=")) == int(row["answer"])  # sums that were just written
+    assert rows == [{"instruction": "Write the body of this Python function.\n\ndef half(x, /, y=2):", "input": "Half of x.",
+                     "output": "return x / y"}]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -27,4 +27,4 @@ def test_a_recipe_fits_its_stage(path):
 
 
 def test_there_are_recipes_for_the_long_stages():
-    assert {path.parent.name for path in RECIPES} >= {"prepare", "pretrain"}
+    assert {path.parent.name for path in RECIPES} >= {"prepare", "pretrain", "finetune", "align"}

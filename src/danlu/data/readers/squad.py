@@ -1,6 +1,7 @@
 """SQuAD's files, also CMRC 2018's and XQuAD's: articles, their paragraphs, the questions about each.
 
-Chosen by `--reader squad`, with `--form spans`. The file is read whole: such files are small.
+Chosen by `--reader squad`, with `--form spans`; or with `--form alpaca`, as questions to answer in words
+(recipes/prepare/questions.yaml). The file is read whole: such files are small.
 """
 
 import json
@@ -15,7 +16,8 @@ from danlu.data.readers.base import Reader
 
 @READERS.register
 class Squad(Reader):
-    """A question is a record with the fields `text` (its paragraph), `question`, `context`, `answers`; lines count questions."""
+    """A question is a record with `text` and `context` (its paragraph), `question`, `answers`, and `answer`, the first of them or
+    nothing; lines count questions."""
 
     records = True
 
@@ -41,4 +43,6 @@ def _questions(tree: Any) -> Iterator[dict[str, Any]]:
         for paragraph in article["paragraphs"]:
             for asked in paragraph["qas"]:
                 context = paragraph["context"]
-                yield {"text": context, "question": asked["question"], "context": context, "answers": asked["answers"]}
+                first = next((one["text"] for one in asked["answers"]), "")
+                yield {"text": context, "question": asked["question"], "context": context, "answers": asked["answers"],
+                       "answer": first}  # fmt: skip

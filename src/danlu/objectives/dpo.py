@@ -1,8 +1,7 @@
-"""Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290, equation 7), with its conservative, squared and hinge
-variants.
+"""Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290, equation 7) and its variants.
 
-The model's own reward of an answer is beta times the log-ratio to the reference model. Left out: other divergences than the
-reverse KL.
+Conservative, squared and hinge. The model's own reward of an answer is beta times the log-ratio to the reference model. Left out:
+other divergences than the reverse KL.
 """
 
 from typing import Literal, Self

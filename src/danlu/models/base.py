@@ -17,6 +17,7 @@ from danlu.models.config import ModelConfig
 from danlu.nn.init import initialise
 from danlu.nn.logprob import token_logprobs, token_logprobs_and_entropy
 from danlu.nn.loss import linear_cross_entropy_sum
+from danlu.nn.small_frozen import SmallFrozen
 from danlu.nn.state import State
 
 
@@ -169,7 +170,12 @@ class LanguageModel(nn.Module):
     def matmul_parameters(self) -> int:
         """Weights that take part in a matrix product for every token: all matrices but look-up tables; a tied head counts."""
         tables = {id(part.weight) for part in self.modules() if type(part).__name__ == "Embedding"} - {id(self.output_weight)}
-        return sum(part.numel() for part in self.parameters() if part.dim() >= 2 and id(part) not in tables)
+        return sum(part.numel() for part in self.parameters() if part.dim() >= 2 and id(part) not in tables) + self._in_codes
+
+    @property
+    def _in_codes(self) -> int:
+        """Weights of frozen matrices that are held in few bits and are no parameters."""
+        return sum(part.shape.numel() for part in self.modules() if isinstance(part, SmallFrozen))
 
     def flops_per_token(self, row_tokens: int) -> float:
         """Arithmetic of one training token: 6 a matmul weight, and attention counted as the full square.
@@ -238,7 +244,7 @@ class MaskedLM(LanguageModel):
     def matmul_parameters(self) -> int:
         """As for every model, but without the output weight: only hidden tokens meet it."""
         tables = {id(self.output_weight), *(id(part.weight) for part in self.modules() if type(part).__name__ == "Embedding")}
-        return sum(part.numel() for part in self.parameters() if part.dim() >= 2 and id(part) not in tables)
+        return sum(part.numel() for part in self.parameters() if part.dim() >= 2 and id(part) not in tables) + self._in_codes
 
     @property
     def output_bias(self) -> Tensor | None:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from danlu.train.samples import Samples
 
 
+_SHOWN = 3
+"""Samples that a report shows."""
+
+
 def speaker(config: Any) -> Any:
     """The model with its words. Raises UnsupportedModel."""
     from danlu.models import packed
@@ -86,12 +90,21 @@ def show(samples: "Samples", tokenizer: "Tokenizer", count: int) -> None:
     """The first samples in colour, on the terminal."""
     from danlu.tokenizer import colours
 
+    for ids, mask, origin in shown(samples, count):
+        colours.show(ids, mask, tokenizer, origin)
+
+
+def shown(samples: "Samples", count: int) -> "list[tuple[list[int], list[bool], str]]":
+    """The first samples, each text of each: its tokens, which of them are learned, and where it is from."""
+    from danlu.tokenizer import colours
+
+    found = []
     for number in range(min(count, len(samples))):
         one = samples.encoded[number]
         for text in dict.fromkeys(one.documents.tolist()):
             here = one.documents == text
-            ids, mask = colours.of_targets(one.ids[here].tolist(), one.targets[here].tolist())
-            colours.show(ids, mask, tokenizer, samples.origin(number))
+            found.append((*colours.of_targets(one.ids[here].tolist(), one.targets[here].tolist()), samples.origin(number)))
+    return found
 
 
 def keep(
@@ -102,6 +115,7 @@ def keep(
     from danlu.models.adapters.base import is_adapted, save_adapter
     from danlu.models.weights import save_model
     from danlu.stages.judging import judge
+    from danlu.tokenizer import colours
     from danlu.train import card
     from danlu.train.preflight import check_saved
 
@@ -116,7 +130,16 @@ def keep(
     facts = {"family": model.config.name, "context": model.config.context, "vocab_size": model.config.vocab_size,
              "parameters": draft.metrics["parameters"]}  # fmt: skip
     files.write_text(draft.path / "README.md", card.write_chat_card(config.out.name, facts, draft, settings))
-    return (change.summary(), change.add_to) if change else ("", None)
+
+    def parts(page: "Page") -> None:
+        if lesson.samples.get("train"):
+            page.heading("What is learned")
+            page.text("The first samples: marked is what the model learned to write, the rest it read.")
+            page.markup(colours.shown_html(shown(lesson.samples["train"], _SHOWN), lesson.tokenizer))
+        if change:
+            change.add_to(page)
+
+    return change.summary() if change else "", parts
 
 
 def checked(

@@ -87,7 +87,7 @@ class Teaching(Settings):
     micro_tokens: int = Field(16_384, ge=1)
     """Most tokens that a process computes at once: fewer take less memory and change nothing else."""
     template: str | None = None
-    """Chat template of the result: chatml, or a file. None: the model's own; a model that has none takes chatml."""
+    """Chat template of the result: chatml, chatml_thinking, or a file. None: the model's own; one that has none takes chatml."""
     new_tokens: list[str] = Field([])
     """Tokens to add to the vocabulary; each begins as the mean of the pieces that it was written with before."""
     adapter: Annotated[Named, choice(ADAPTERS)] | None = None

@@ -27,6 +27,7 @@ OBJECTIVES = {
 }
 ROLLOUTS = {"prompts": 32, "answers": 8, "max_tokens": 5, "judge": 12, "judge_prompts": 200}
 RATE = 1e-3
+SCHEDULE = {"name": "wsd", "warmup": 0.02, "decay": 0.5}
 COLOURS = {"grpo": "#b5432a", "ppo": "#20558a", "rloo": "#5a6b3b", "reinforce_pp": "#8a6d1f"}
 
 
@@ -87,13 +88,17 @@ def one(objective, seed, steps, taught_steps, work):
     quiet = {"judge": {"questions": 0, "text_tokens": 0}, "seed": seed}
     started = time.process_time()
     with log.silent():
-        taught = danlu.finetune(base, talks, out=folder / "taught", objective="sft", steps=taught_steps, batch=48,
-                                optimiser={"name": "adamw", "learning_rate": 3e-3}, **quiet)  # fmt: skip
+        taught = danlu.finetune(
+            base, talks, out=folder / "taught", objective="sft", steps=taught_steps, batch=48, schedule={**SCHEDULE, "decay": 0.05},
+            optimiser={"name": "adamw", "learning_rate": 3e-3}, **quiet,
+        )  # fmt: skip
     teach_s = time.process_time() - started
     started = time.process_time()
     with log.silent():
-        danlu.align(taught.path, prompts, out=folder / "out", objective=OBJECTIVES[objective], rewards=["exact"],
-                    rollouts=ROLLOUTS, steps=steps, optimiser={"name": "adamw", "learning_rate": RATE}, **quiet)  # fmt: skip
+        danlu.align(
+            taught.path, prompts, out=folder / "out", objective=OBJECTIVES[objective], rewards=["exact"], rollouts=ROLLOUTS,
+            steps=steps, schedule=SCHEDULE, optimiser={"name": "adamw", "learning_rate": RATE}, **quiet,
+        )  # fmt: skip
     spent = time.process_time() - started
     events = list(log.read_events(folder / "out.run" / "events.jsonl"))
     drawn = [(event["step"], event["reward"]) for event in events if event["kind"] == "rollout"]

@@ -89,8 +89,8 @@ def one(objective, seed, steps, taught_steps, work):
     started = time.process_time()
     with log.silent():
         taught = danlu.finetune(
-            base, talks, out=folder / "taught", objective="sft", steps=taught_steps, batch=48, schedule={**SCHEDULE, "decay": 0.05},
-            optimiser={"name": "adamw", "learning_rate": 3e-3}, **quiet,
+            base, talks, out=folder / "taught", objective="sft", steps=taught_steps, batch=48, **quiet,
+            optimiser={"name": "adamw", "learning_rate": 3e-3}, schedule={**SCHEDULE, "decay": 0.05},
         )  # fmt: skip
     teach_s = time.process_time() - started
     started = time.process_time()

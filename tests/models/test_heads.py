@@ -13,7 +13,7 @@ from tests.models.reference import CASES, ours, theirs, tokens
 
 TASKS = {
     "classify": {"labels": ["bad", "fair", "good"]}, "regress": {}, "tag": {"labels": ["O", "B-X", "I-X", "B-Y", "I-Y"]},
-    "extract": {}, "embed": {"pooling": "mean"},
+    "extract": {}, "embed": {"pooling": "mean"}, "reward": {},
 }  # fmt: skip
 THEIRS = ("qwen3", "llama", "gpt2", "qwen2", "mistral", "bert", "roberta", "modernbert")
 FIRST = dict(reversed([(family, changes) for family, changes in CASES if family in THEIRS]))
@@ -36,7 +36,7 @@ def ids_for(family, rows=1, length=11):
 def scores(model, task, ids_BT):
     marked = torch.zeros_like(ids_BT, dtype=torch.bool)
     marked[:, 0 if model.pooling == "first" else -1] = True
-    if task in ("classify", "regress"):
+    if task in ("classify", "regress", "reward"):
         return model.scores(model.pooled(ids_BT, None, marked))
     return model.scores(model.hidden(ids_BT))
 
@@ -46,7 +46,7 @@ def their_scores(model, task, ids_BT):
     return torch.stack([found.start_logits, found.end_logits], -1) if task == "extract" else found.logits
 
 
-@pytest.mark.parametrize("task", ["classify", "regress", "tag", "extract"])
+@pytest.mark.parametrize("task", ["classify", "regress", "tag", "extract", "reward"])
 @pytest.mark.parametrize("family", FIRST)
 def test_transformers_opens_the_folder_and_gives_the_same_scores(family, task, tmp_path):
     model, ids = headed(family, task), ids_for(family)

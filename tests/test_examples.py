@@ -60,6 +60,16 @@ def test_sums_and_functions_become_samples_that_prepare_takes(tmp_path):
 
 
 @pytest.mark.slow
+def test_three_people_are_answered_together_each_by_an_adapter_of_their_own(tmp_path):
+    command = [sys.executable, ROOT / "examples" / "personalise.py", tmp_path / "people"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "BUT ALONE" not in done.stdout
+    for name, drink in (("ada", "tea"), ("bo", "milk"), ("chen", "wine")):
+        assert f"{name}: what do i drink? you drink {drink}." in done.stdout
+
+
+@pytest.mark.slow
 def test_two_replicas_answer_alike_behind_one_address(tmp_path):
     pytest.importorskip("ray.serve", reason="replicas need pip install 'danlu[serve,ray]'")
     write_tiny(tmp_path / "model")

@@ -11,7 +11,7 @@ from typing import Any
 from danlu.core.errors import BadSettings, DanluError, UnknownName
 from danlu.stages import STAGES
 
-_ORDER = ("quickstart", "prepare", "tokenizer", "pretrain", "finetune", "align", "evaluate", "explain", "compress", "export",
+_ORDER = ("quickstart", "prepare", "tokenizer", "pretrain", "finetune", "align", "merge", "evaluate", "explain", "compress", "export",
           "generate", "chat", "serve")  # fmt: skip
 _COMMON = (
     ("--recipe FILE", "settings from a YAML file; flags win over it"),

@@ -135,8 +135,11 @@ def put(config: Evaluate) -> Artifact:
     from danlu.evaluate import standing
     from danlu.evaluate.subject import EXACT, Subject
 
-    told = [one.model_copy(update={"folder": config.task_data}) if one.name == "yaml" and config.task_data else one
-            for one in config.tasks]  # fmt: skip
+    told = config.tasks
+    if config.task_data:
+        told = [
+            one.model_copy(update={"folder": config.task_data}) if "folder" in type(one).model_fields else one for one in told
+        ]
     tasks = [TASKS.build(one) for one in told]
     if len({task.name for task in tasks}) < len(tasks):
         raise BadSettings(f"--tasks: two of {', '.join(task.name for task in tasks)} are called alike. Give each its own name.")

@@ -296,6 +296,9 @@ def test_programs_pass_by_their_tests_in_the_sandbox(model, tmp_path):
     subject.say = lambda asked: "    return 4\n" if "add" in asked else solutions[asked]
     found = task.ask(subject, How())
     assert found.figures[0].value == (len(rows) - 1) / len(rows) and "AssertionError" in found.samples[0].true
+    subject.context = 200
+    with pytest.raises(BadInput, match="Say `room` in the recipe"):
+        task.ask(subject, How())
     with pytest.raises(BadSettings, match="each k is 1 to that many"):
         TASKS.build(TASKS["code"].Config(path=tmp_path / "code.jsonl", k=[2]))
     with pytest.raises(BadSettings, match="path: required"):

@@ -44,6 +44,8 @@ class Code(Task):
         name: Literal["code"] = "code"
         path: Path
         """JSON Lines in HumanEval's form, perhaps gzipped."""
+        folder: Path | None = None
+        """Where a relative path lies; left out: where the command runs."""
         answers: int = Field(1, ge=1)
         """Programs for each question."""
         k: list[int] = Field([1], min_length=1)
@@ -62,13 +64,18 @@ class Code(Task):
 
     def sources(self) -> list[Path]:
         """See Task.sources."""
-        return [self.config.path]
+        return documents.find(str(self.config.path), [self.config.folder or Path()])
 
     def ask(self, subject: Subject, how: How) -> Result:
         """See Task.ask. Raises BadSettings where nobody brought a sandbox."""
         if self.run is None:
             raise BadSettings("task code runs programs in a sandbox, which `danlu evaluate` brings; here there is none.")
-        asked = documents.read("json", str(self.config.path), "train", [Path()])[: how.limit]
+        if self.config.room >= subject.context:
+            raise BadInput(
+                f"task code: answers of up to {self.config.room} tokens leave no room for a question in the context of "
+                f"{subject.model.path}, {subject.context}. Say `room` in the recipe, fewer than that."
+            )
+        asked = documents.read("json", str(self.config.path), "train", [self.config.folder or Path()])[: how.limit]
         if lacking := {"prompt", "test", "entry_point"} - asked[0].keys():
             raise BadInput(f"{self.config.path}: its lines have no {', '.join(sorted(lacking))}.")
         counter, room, ready = Counter(self.name, how), self.config.room, []

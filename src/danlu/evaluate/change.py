@@ -174,7 +174,7 @@ def compare(before: Facts, after: Facts, moved: Figure | None = None) -> list[Li
 
 
 def _bits(model: Model, texts: Sequence[str]) -> Figure:
-    scored = text.score(model, [text.Text(f"text {at}", one) for at, one in enumerate(texts)], "", excerpt_tokens=0)
+    scored = text.score(model, [text.Text(f"text {at}", one) for at, one in enumerate(texts)], "held-out text", excerpt_tokens=0)
     return of_values("bits per byte of held-out text", scored.block_nats / math.log(2), "lower", scored.block_bytes)
 
 

@@ -58,6 +58,7 @@ class Rloo(Policy):
 def leave_one_out(rewards_A: Tensor, group: int) -> Tensor:
     """Each answer's reward less the mean of the others to the same prompt.
 
+    >>> import torch
     >>> leave_one_out(torch.tensor([3.0, 0.0, 0.0, 1.0, 1.0, 1.0]), 3)
     tensor([ 3.0000, -1.5000, -1.5000,  0.0000,  0.0000,  0.0000])
     """

@@ -35,12 +35,13 @@ _BUFFERED = 1 << 22  # values converted at a time
 
 def load_model(
     folder: Path, dtype: torch.dtype = torch.float32, dress: Callable[[LanguageModel], Any] | None = None,
-    config: ModelConfig | None = None,
+    config: ModelConfig | None = None, placed: Callable[[Any, str], None] | None = None,
 ) -> Any:  # fmt: skip
     """The model in a folder, in `dtype`, ready to use and on the processor.
 
     dress: what else the folder holds, built around the empty model (a head in place of the words, heads.py).
     config: settings in place of the folder's own, of the same family and with the same shapes.
+    placed: what is done with the model once a tensor, by its name here, has its values (adapters/held.py: holding).
 
     Raises NotAnArtifact (no config.json), UnsupportedModel (something no family here computes), DamagedWeights (every
     missing, superfluous, misshapen or cut tensor in one list), TokenizerMismatch (the tokenizer beside it knows more tokens).
@@ -68,6 +69,8 @@ def load_model(
         if f"{here} {part}" in filled and not torch.equal(_held(model, here)[part], tensor):
             raise DamagedWeights(f"{folder}: {name} differs from {filled[f'{here} {part}']}, but config.json ties the two.")
         _place(model, here, part, tensor)
+        if placed and part is ...:
+            placed(model, here)
         filled[f"{here} {part}"] = here
     if sick:
         raise DamagedWeights("\n  ".join([

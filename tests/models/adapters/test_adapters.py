@@ -10,10 +10,11 @@ from danlu.core.errors import BadSettings, UnsupportedModel
 from danlu.models import MODELS
 from danlu.models.adapters import ADAPTERS
 from danlu.models.adapters.base import adapter_state, attach, detach, disabled, is_adapted, merge, trainable
+from danlu.models.adapters.held import hold_small, holding
 from danlu.models.base import CausalLM, Seq2SeqLM
 from danlu.models.heads import HeadConfig
 from danlu.models.heads import attach as with_head
-from danlu.models.weights import save_model
+from danlu.models.weights import load_model, save_model
 from danlu.nn.linear import Linear
 from danlu.nn.small_frozen import SmallFrozen
 
@@ -153,6 +154,20 @@ def test_codes_of_a_folder_are_taken_as_they_are():
     found = model.get_submodule(name).small
     assert torch.equal(found.codes, given.codes) and found.group == 8
     assert model.get_submodule("model.layers.1.mlp.up_proj").group == 24
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bert"])
+def test_a_base_is_put_into_codes_while_it_is_read(family, tmp_path):
+    save_model(MODELS[family].tiny(), tmp_path)
+    read = load_model(tmp_path, placed=holding("int4", 8))
+    held = load_model(tmp_path)
+    hold_small(held, "int4", 8)
+    layers = {name: layer for name, layer in held.named_modules() if isinstance(layer, SmallFrozen)}
+    assert layers and {name for name, layer in read.named_modules() if isinstance(layer, SmallFrozen)} == set(layers)
+    assert all(torch.equal(read.get_submodule(name).matrix, layer.matrix) for name, layer in layers.items())
+    assert torch.equal(logits(read, ids()), logits(held, ids()))
+    assert read.matmul_parameters() == MODELS[family].tiny().matmul_parameters()
+    assert gap(logits(moved(read, base="int4"), ids()), logits(moved(held, base="int4"), ids())) < 1e-6
 
 
 @pytest.mark.parametrize("kind", ["prompt", "prefix"])

@@ -93,13 +93,14 @@ def judge(config: Any, model: Any, lesson: "Lesson") -> Change | None:
 def probes_of(config: Any, lesson: "Lesson") -> "Probes":
     """What both are asked."""
     from danlu.evaluate import change
+    from danlu.evaluate.how import How
 
     asked = config.judge
     found = [one for encoded in held_out(lesson) for one in questions(encoded, lesson.tokenizer)]
     return change.Probes(
         texts=texts(config),
         questions=change.spread(found, asked.questions, config.seed) if asked.questions else (),
-        tasks=tasks(asked.tasks),
+        tasks=tasks(asked.tasks), how=How(chat=True),
         room=asked.answer_tokens or min(128, max(lesson.model.config.context // 4, 1)), seed=config.seed,
     )  # fmt: skip
 

@@ -24,9 +24,10 @@ _SHOWN = 3
 def speaker(config: Any) -> Any:
     """The model with its words. Raises UnsupportedModel."""
     from danlu.models import packed
+    from danlu.models.adapters.held import holding
     from danlu.models.base import CausalLM
     from danlu.models.heads import is_headed
-    from danlu.models.weights import load_model, read_config
+    from danlu.models.weights import load_model, read_config, read_packed
 
     found = read_config(config.model)
     if is_headed(found):
@@ -34,12 +35,14 @@ def speaker(config: Any) -> Any:
             f"{config.model} has a head in place of words, so it cannot be taught to answer in words. Give the model that it was "
             f"made from."
         )
-    if packed.KEY in found:
+    adapter = getattr(config, "adapter", None)
+    if packed.KEY in found and adapter is None:
         raise UnsupportedModel(
             f"{config.model} is in small integers, which gradients cannot move. Give the model that it was made from "
-            f"(danlu inspect {config.model})."
+            f"(danlu inspect {config.model}), or let something learn beside it: --adapter lora."
         )
-    model = load_model(config.model)
+    small = adapter is not None and adapter.base != "float"
+    model = load_model(config.model, placed=holding(adapter.base, adapter.group, read_packed(config.model)) if small else None)
     if not isinstance(model, CausalLM) or model.counted:
         raise UnsupportedModel(
             f"{config.model} ({model.config.name}) does not write a text on by weights that gradients move, and conversations "

@@ -3,7 +3,8 @@
 A model of 0.1M weights that knows nothing is taught the form of an answer, and a little of adding, by a few hundred steps on
 conversations (`danlu finetune`); then `danlu align` lets it try. Sums are 0..99 + 0..9; those that are judged, greedily, a
 tenth, are in neither. Every objective and seed keeps its curves. One thread; seconds are the processor's.
-Usage: verifiable.py [--objectives grpo ppo] [--seeds 0 1 2] [--steps 240] [--work FOLDER]
+Usage: verifiable.py [--objectives grpo ppo] [--seeds 0 1 2] [--steps 400] [--work FOLDER]
+Runs that lie in FOLDER already are told along.
 """
 
 import argparse
@@ -26,8 +27,8 @@ OBJECTIVES = {
     "reinforce_pp": {"name": "reinforce_pp", "kl": 0.0},
 }
 ROLLOUTS = {"prompts": 32, "answers": 8, "max_tokens": 5, "judge": 12, "judge_prompts": 200}
-RATE = 1e-3
-SCHEDULE = {"name": "wsd", "warmup": 0.02, "decay": 0.5}
+RATE = 5e-4
+SCHEDULE = {"name": "wsd", "warmup": 0.02, "decay": 0.4}
 COLOURS = {"grpo": "#b5432a", "ppo": "#20558a", "rloo": "#5a6b3b", "reinforce_pp": "#8a6d1f"}
 
 
@@ -133,16 +134,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objectives", nargs="+", default=["grpo", "ppo"], choices=list(OBJECTIVES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=240)
-    parser.add_argument("--taught", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--taught", type=int, default=200)
     parser.add_argument("--work", type=Path)
     words = parser.parse_args()
     work = words.work or Path(tempfile.mkdtemp(prefix="verifiable-"))
-    runs = []
     for seed in words.seeds:
         for objective in words.objectives:
-            runs.append(one(objective, seed, words.steps, words.taught, work))
-            shown = {name: value for name, value in runs[-1].items() if name not in ("judged", "drawn")}
+            run = one(objective, seed, words.steps, words.taught, work)
+            (work / f"{objective}-{seed}.json").write_text(json.dumps(run), encoding="utf-8")
+            runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(work.glob("*.json"))]
+            shown = {name: value for name, value in run.items() if name not in ("judged", "drawn")}
             print(json.dumps(shown), flush=True)
             settings = {"steps": words.steps, "taught": words.taught, "rollouts": ROLLOUTS, "rate": RATE, "threads": 1}
             save(

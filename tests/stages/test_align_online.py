@@ -47,7 +47,9 @@ def test_what_is_learned_is_published_with_its_numbers(place):
         place / "base", place / "data", out=place / "out", objective={"name": "grpo", "kl": 0.01}, steps=12, **FAST
     )
     metrics, ledger = made.lineage.metrics, made.lineage.ledger
-    assert metrics["reward_after"] > metrics["reward_before"] and 0 < metrics["stopped_after"] <= 1
+    before, after = metrics["reward_before"], metrics["reward_after"]
+    assert after["value"] > before["value"] and after["low"] <= after["value"] <= after["high"]
+    assert 0 < metrics["stopped_after"] <= 1
     assert ledger["rollouts"]["answers"] == 12 * 32 == ledger["training"]["served"]
     assert ledger["training"]["epochs"] == pytest.approx(12 * 8 / ledger["train"]["parts"], abs=1e-5)
     page = (made.path / "report.html").read_text()

@@ -24,8 +24,12 @@ def judged(run: Run) -> dict[str, Any]:
     """How held-out prompts were answered first and last, where the run's own answers were learned from."""
     found = [event for event in log.read_events(run.folder / "events.jsonl") if event["kind"] == "judged"] if run.folder else []
     ends = {"before": found[0], "after": found[-1]} if found else {}
-    return {f"{name}_{when}": value for when, one in ends.items() for name, value in one.items()
-            if name not in ("time", "kind", "step", "answers")}  # fmt: skip
+    told: dict[str, Any] = {f"{name}_{when}": value for when, one in ends.items() for name, value in one.items()
+                            if name not in ("time", "kind", "step", "answers", "reward_error")}  # fmt: skip
+    for when, one in ends.items():
+        error = 1.96 * one["reward_error"]
+        told[f"reward_{when}"] = {"value": one["reward"], "low": one["reward"] - error, "high": one["reward"] + error}
+    return told
 
 
 def token_ledger(run: Run, tokens: Mapping[str, TokenSet | None]) -> dict[str, Any]:

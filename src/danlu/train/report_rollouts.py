@@ -16,8 +16,8 @@ def add_rollouts(page: Page, events: Mapping[str, Events]) -> None:
         return
     page.heading("The model's own answers")
     if judged:
-        names = [name for name in judged[-1] if name not in ("time", "kind", "answers")]
-        page.table(names, [[_shown(one.get(name)) for name in names] for one in judged])
+        names = [name for name in judged[-1] if name not in ("time", "kind", "answers", "reward_error")]
+        page.table(names, [[_judged(one, name) for name in names] for one in judged])
         page.text(f"Held-out prompts ({judged[-1]['answers']:.0f}), answered greedily: mean reward, tokens of an answer, part of "
                   f"them that ended by themselves.")  # fmt: skip
     if len(rolled) > 1:
@@ -81,6 +81,11 @@ def _answers(page: Page, answers: Events) -> None:
         lines = [f"{one['prompt']}\n-> {one['text']}{'' if one['ended'] else ' [cut]'}   (reward {one['reward']:g})"
                  for one in rows.values()]  # fmt: skip
         page.fold(f"Answers at step {step}", "\n\n".join(lines))
+
+
+def _judged(one: Mapping[str, Any], name: str) -> str:
+    beside = f" ± {1.96 * one['reward_error']:.2g}" if name == "reward" and "reward_error" in one else ""
+    return _shown(one.get(name)) + beside
 
 
 def _shown(value: Any) -> str:

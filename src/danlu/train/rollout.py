@@ -367,8 +367,12 @@ class RolloutBatches:
                 "length": sum(len(one.ids) for one in written),
                 "stopped": sum(one.reason == "eos" for one in written)}  # fmt: skip
         told |= {f"reward_{name}": sum(scores.parts[name]) if scores else 0.0 for name in self.rewards.rewards}
+        told["squares"] = sum(one * one for one in scores.total) if scores else 0.0
         sums = dict(zip(told, self.world.sum(list(told.values())), strict=True))
-        return {name: value / sums["answers"] if name != "answers" else value for name, value in sums.items()}
+        count = sums.pop("answers")
+        means = {name: value / count for name, value in sums.items()}
+        spread = max(means.pop("squares") - means["reward"] ** 2, 0.0)
+        return {"answers": count, **means, "reward_error": (spread / max(count - 1, 1)) ** 0.5}
 
 
 def sampling_of(settings: Rollouts) -> Sampling:

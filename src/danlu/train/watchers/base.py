@@ -17,7 +17,7 @@ done when the event was written:
 - policy: step, age (steps since the roll-out), and means over the answers' tokens: entropy, clipped (part that is clipped), moved
   (nats from the roll-out's module), stale (nats from the engine's draw), kl (to the reference model), value_loss (ppo)
 - answer: step, prompt, text, reward, ended
-- judged: step, answers (held-out prompts answered greedily), reward, reward_NAME, length, stopped
+- judged: step, answers (held-out prompts answered greedily), reward, reward_error (standard), reward_NAME, length, stopped
 - experts: step, share (for each sparse layer the part of its tokens that each expert got since the last such event)
 - guard: step, reason, loss, grad_norm, action, culprit (file:line and document), culprit_loss
 - checkpoint: step, path

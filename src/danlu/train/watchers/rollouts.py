@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Literal
 
 from danlu.core import log
+from danlu.core.errors import BadSettings
 from danlu.core.settings import Named
 from danlu.train.watchers import WATCHERS
 from danlu.train.watchers.base import StepFacts, Watcher, due
@@ -21,6 +22,10 @@ class Rollouts(Watcher):
         name: Literal["rollouts"] = "rollouts"
 
     def start(self, run: "Run") -> None:
+        if not hasattr(run.batches, "held"):
+            raise BadSettings(
+                "the watcher rollouts looks on where a model learns from its own answers. Leave --watch.heldout out."
+            )
         self.told = -1
         if run.step == 0:
             self.judge(run)

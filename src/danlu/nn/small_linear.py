@@ -72,6 +72,11 @@ class SmallLinear(nn.Module):
         return torch.ops.aten._weight_int4pack_mm_for_cpu(narrow_MI, self.tiles, self.group, self.pairs)
 
     @property
+    def matrix(self) -> Tensor:
+        """The same, by the name that all layers have."""
+        return self.weight
+
+    @property
     def weight(self) -> Tensor:
         """The float32 matrix that the codes mean, what `dequantised` defines, in few visits of it."""
         if self.bits == 8:

@@ -110,6 +110,7 @@ class Policy(Answers):
     stage = "align"
     online = True
     columns = (("prompt", "answer"), ("prompt",))
+    pace: ClassVar[float] = 0.3
     rewarded: ClassVar[bool] = True
     """Whether it learns from what answers are worth; others may still report it."""
     valued: ClassVar[bool] = False

@@ -138,6 +138,13 @@ class RolloutBatches:
         return self.world.size
 
     @property
+    def each(self) -> str:
+        """What a roll-out takes of them, in words."""
+        settings = self.settings
+        steps = "each step" if settings.updates == 1 else f"{settings.updates} steps"
+        return f"prompts, {settings.prompts} answered {settings.answers} times for {steps}"
+
+    @property
     def steps_per_epoch(self) -> float:
         """Steps in which every prompt is answered once."""
         return len(self.prompts) / self.settings.prompts * self.settings.updates

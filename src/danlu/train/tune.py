@@ -31,7 +31,8 @@ def plan(
     rated: bool, spent_s: float,
 ) -> dict[str, Any]:  # fmt: skip
     """Steps, the seconds of a time budget, and the optimiser's settings that were left open, with the reasons."""
-    reasons = [f"{len(batches.samples):,} samples, {batches.size_of_step} a step: {batches.steps_per_epoch:,.1f} steps an epoch"]
+    each = getattr(batches, "each", f"samples, {batches.size_of_step} a step")
+    reasons = [f"{len(batches.samples):,} {each}: {batches.steps_per_epoch:,.1f} steps an epoch"]
     seconds = None
     if steps is not None:
         reasons.append(f"{steps} steps, as given")

@@ -121,7 +121,7 @@ def right(made, pairs):
 
 
 def on_policy(folder, student, teacher, pairs, steps, seed=0, **changes):
-    run = policy_run(folder, student, "gkd", pairs=pairs, steps=steps, seed=seed, rewards=(), **{
+    run = policy_run(folder, student, "gkd", pairs=pairs, steps=steps, seed=seed, worth=(), **{
         "rate": 1e-2, "beta": 1.0, "rollouts": {"prompts": len(pairs), "answers": 1, "max_tokens": 4}, **changes})  # fmt: skip
     run.batches.objective.teacher = HeldTeacher(teacher, tokenizer().vocab_size, 1.0)
     return run

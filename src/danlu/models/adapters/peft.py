@@ -51,10 +51,16 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises NotAnArtifact, UnsupportedModel or DamagedWeights.
     """
     folder = Path(folder)
-    return read_config(folder), read_tensors(folder)
+    found = read_config(folder)
+    return found, read_tensors(folder, prefix(found))
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
+def prefix(found: Mapping[str, Any]) -> str:
+    """What stands before the names of tensors: changes of weights wrap the model once more than what stands before a text."""
+    return PREFIX if found.get("peft_type") == "LORA" else PREFIX.removesuffix("model.")
+
+
+def read_tensors(folder: Path, before: str = PREFIX) -> dict[str, Tensor]:
     """The tensors in float32 by their names without PEFT's prefix. Raises NotAnArtifact or DamagedWeights."""
     path = folder / WEIGHTS
     if not path.is_file():
@@ -70,7 +76,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             raise DamagedWeights(f"{path}: {name} holds values that are no numbers. Go back to an earlier checkpoint.")
     if not tensors:
         raise DamagedWeights(f"{path} is empty. Copy the adapter again.")
-    return {name.removeprefix(PREFIX): tensor.float() for name, tensor in tensors.items()}
+    return {name.removeprefix(before): tensor.float() for name, tensor in tensors.items()}
 
 
 def check(folder: Path, found: Mapping[str, Any], read: Collection[str], nothing: Mapping[str, tuple[Any, ...]]) -> None:
@@ -115,14 +121,13 @@ def task_type(model: Any) -> str:
 def write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write both files; tensors are given without PEFT's prefix."""
     folder.mkdir(parents=True, exist_ok=True)
-    held = {_prefixed(name): tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    held = {
+        name if name == "prompt_embeddings" else prefix(config) + name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in tensors.items()
+    }
     with writing(folder / WEIGHTS):
         save_file(held, folder / WEIGHTS, metadata={"format": "pt"})
     write_text(folder / CONFIG, json.dumps(dict(config), indent=2, ensure_ascii=False, sort_keys=True) + "\n")
-
-
-def _prefixed(name: str) -> str:
-    return name if name == "prompt_embeddings" else PREFIX + name
 
 
 def write_base(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -234,6 +234,19 @@ def _labelled(record: dict[str, Any]) -> Iterator[Line]:
                        shown(linear[theirs]), first=False)  # fmt: skip
 
 
+@reads("verifiable")
+def _verifiable(record: dict[str, Any]) -> Iterator[Line]:
+    for objective in sorted({run["objective"] for run in record["figures"]}):
+        runs = [run for run in record["figures"] if run["objective"] == objective]
+        ends, starts = (" / ".join(f"{run[when]:.2f}" for run in runs) for when in ("end", "start"))
+        minutes = max(run["cpu_minutes"] for run in runs)
+        yield Line(
+            f"sums right, held out, after {objective} ({len(runs)} seeds, at most {minutes:.1f} processor minutes)",
+            f"留出加法题正确率，{objective} 之后（{len(runs)} 个种子，至多 {minutes:.1f} 处理器分钟）", "before", ends, starts,
+            first=False,
+        )  # fmt: skip
+
+
 @reads("data_memory")
 def _bounded(record: dict[str, Any]) -> Iterator[Line]:
     text, limit = (size(record["settings"][key] * unit) for key, unit in (("text_bytes", 1), ("limit_megabytes", 1_000_000)))

@@ -86,3 +86,13 @@ def test_two_processes_teach_an_adapter_over_a_base_in_codes_what_one_does(mode,
     start(two, mode, "adamw", 9, family="qwen3+lora")
     steps, learned = result(alone)
     check_same(result(two), (steps[5:], learned))
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "qwen3_moe"])
+def test_a_frozen_router_keeps_its_balance_and_frozen_experts_their_weights(family, tmp_path, tokens):
+    run = small_run(tmp_path, tokens, family=family, prepare=laid("lora"), steps=3)
+    run.parallel.model.train()
+    before = weights(run)
+    train(run)
+    changed = {name for name, tensor in weights(run).items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name, part in run.parallel.model.named_parameters() if part.requires_grad}

@@ -8,8 +8,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAIRS = sorted(path.relative_to(DOCS / "en") for path in (DOCS / "en").rglob("*.md"))
 TUTORIALS = (
-    "prepare", "tokenizer", "pretrain", "evaluate", "finetune", "generate-chat", "export", "inspect", "ancestors", "masked",
-    "objectives",
+    "prepare", "tokenizer", "pretrain", "evaluate", "finetune", "instruct", "adapters", "preferences", "reinforcement", "distil",
+    "judging", "generate-chat", "export", "inspect", "ancestors", "masked", "objectives",
 )  # fmt: skip
 
 _FENCE = re.compile(

@@ -53,6 +53,14 @@ def test_words_become_settings(words, expected):
     assert flags(*words)[0] == expected
 
 
+@pytest.mark.parametrize("chosen", [["--adapter", "lora"], ["--adapter=lora"], ["--adapter.name", "lora"]])
+def test_lists_and_switches_of_a_chosen_thing_are_known_wherever_it_is_named(chosen):
+    asked = ["--adapter.targets", "q_proj", "v_proj", "--adapter.rslora", *chosen, "model", "data"]
+    found = dict(parse(settings_of("finetune"), asked)[0])
+    assert found["adapter.targets"] == ["q_proj", "v_proj"] and found["adapter.rslora"] == "true"
+    assert (found["model"], found["dataset"]) == ("model", "data")
+
+
 def test_common_flags_are_no_settings():
     assert flags("--dry-run", "--quiet", "--recipe", "r.yaml") == ({}, {"dry-run": "yes", "quiet": "yes", "recipe": "r.yaml"})
 

@@ -90,10 +90,13 @@ def _run(name: str, rest: list[str]) -> int:
 
 def parse(kind: Any, words: Sequence[str]) -> tuple[list[tuple[str, Any]], dict[str, str]]:
     """Words of the command line as (dotted key, value) pairs and the options common to all stages."""
-    from danlu.core.help import rows
+    from danlu.core.help import rows, rows_of_chosen
     from danlu.core.settings import Flag
 
     known = {row.name: row for row in rows(kind)}
+    for word, value in zip(words, words[1:], strict=False):
+        key, given, own = word.lstrip("-").replace("-", "_").partition("=")
+        known |= {row.name: row for row in rows_of_chosen(kind, key, own if given else value)} if _is_flag(word) else {}
     flags: list[tuple[str, Any]] = []
     common: dict[str, str] = {}
     bare: list[str] = []

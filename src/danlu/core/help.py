@@ -69,6 +69,17 @@ def shelf_rows(registry: Registry[Any], name: str, prefix: str = "") -> Iterator
                 yield from _static_rows([(node, text, home)], prefix)
 
 
+def rows_of_chosen(kind: type[Settings], key: str, name: str) -> Iterator[Row]:
+    """The settings of a thing that the words `--key name` (or `--key.name name`) choose; none for other words."""
+    holder: type[Settings] | None = kind
+    *groups, last = key.removesuffix(".name").split(".")
+    for group in groups:
+        holder = _nested(holder.model_fields[group]) if holder and group in holder.model_fields else None
+    registry = shelf(holder.model_fields[last]) if holder and last in holder.model_fields else None
+    if registry and name in registry.names():
+        yield from shelf_rows(registry, name, f"{'.'.join([*groups, last])}.")
+
+
 def _static_rows(fields: Iterable["_Found"], prefix: str) -> Iterator[Row]:
     for node, text, _ in fields:
         row = _static_row((node, text), prefix)
@@ -89,7 +100,7 @@ def _choice_rows(dotted: str, field: FieldInfo, registry: Registry[Any]) -> Iter
     if picked:
         for row in shelf_rows(registry, picked, f"{dotted}."):
             key = row.name.removeprefix(f"{dotted}.")
-            yield Row(row.name, row.type, str(default[key]), row.help) if key in default else row
+            yield replace(row, default=str(default[key]), required=False) if key in default else row
 
 
 def _nested(field: FieldInfo) -> type[Settings] | None:
@@ -208,8 +219,9 @@ def _static_row(found: tuple[ast.AnnAssign, str], prefix: str) -> Row | None:
         default = str(value.value) if isinstance(value, ast.Constant) and value.value is not None else ast.unparse(value).lower()
         default = default.replace("math.inf", "inf")
     required = node.value is None or default == "..."
+    kind = ast.unparse(node.annotation)
     return Row(f"{prefix}{node.target.id}", ", ".join([_static_type(node.annotation), *limits]), "" if required else default,
-               _one_line(text), required)  # fmt: skip
+               _one_line(text), required, many=kind.startswith(("list[", "tuple[")), flag=kind == "bool")  # fmt: skip
 
 
 def _static_type(annotation: ast.expr) -> str:
@@ -217,5 +229,6 @@ def _static_type(annotation: ast.expr) -> str:
     if text.startswith("Literal["):
         return text[8:-1].replace("'", "").replace(", ", " | ")
     words = {"str": "text", "Path": "path", "bool": "yes/no", "float": "number", "int": "whole number", "None": "none",
-             "tuple[float, ...]": "list of number"}  # fmt: skip
+             "tuple[float, ...]": "list of number", "list[str]": "list of text", "list[int]": "list of whole number",
+             "list[float]": "list of number"}  # fmt: skip
     return " | ".join(words.get(part, part) for part in text.split(" | "))

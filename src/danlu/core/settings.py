@@ -104,9 +104,10 @@ def _read(field: FieldInfo, value: Any) -> Any:
     if kinds & {str, Path} or shelf(field):
         return str(value)
     try:
-        return yaml.load(value, _Yaml)  # noqa: S506  # a SafeLoader with one more float form
+        found = yaml.load(value, _Yaml)  # noqa: S506  # a SafeLoader with one more float form
     except yaml.YAMLError:
-        return str(value)
+        found = str(value)
+    return [value] if list in kinds and not isinstance(found, list) else found
 
 
 def _kinds(annotation: Any) -> set[Any]:

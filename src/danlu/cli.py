@@ -5,14 +5,15 @@ A recipe and the flags fill the same tree; flags win. `-o` is `--out`; `-` and `
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from danlu.core.errors import BadSettings, DanluError, UnknownName
 from danlu.stages import STAGES
 
-_ORDER = ("quickstart", "prepare", "tokenizer", "pretrain", "finetune", "align", "merge", "evaluate", "explain", "compress", "export",
-          "generate", "chat", "serve")  # fmt: skip
+_ORDER = ("quickstart", "prepare", "tokenizer", "pretrain", "finetune", "align", "merge", "sample", "feedback", "evaluate",
+          "explain", "compress", "export", "generate", "chat", "serve")  # fmt: skip
 _COMMON = (
     ("--recipe FILE", "settings from a YAML file; flags win over it"),
     ("--dry-run", "print the resolved recipe and stop"),
@@ -94,7 +95,7 @@ def parse(kind: Any, words: Sequence[str]) -> tuple[list[tuple[str, Any]], dict[
     from danlu.core.settings import Flag
 
     known = {row.name: row for row in rows(kind)}
-    for word, value in zip(words, words[1:], strict=False):
+    for word, value in pairwise(words):
         key, given, own = word.lstrip("-").replace("-", "_").partition("=")
         known |= {row.name: row for row in rows_of_chosen(kind, key, own if given else value)} if _is_flag(word) else {}
     flags: list[tuple[str, Any]] = []

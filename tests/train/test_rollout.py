@@ -190,6 +190,19 @@ def test_prompts_that_teach_nothing_are_counted_and_can_be_replaced(tmp_path):
         assert shown == better.texts[answer]
 
 
+def test_rewards_that_never_differ_are_told(tmp_path):
+    watcher = WATCHERS["rollouts"](WATCHERS["rollouts"].Config(), Tools())
+    heard = []
+
+    class Ear:
+        def event(self, kind, fields):
+            heard.extend([fields["text"]] if kind == "warn" else [])
+
+    with log.listening(Ear()):
+        train(run_of(tmp_path, worth=[{"name": "regex", "pattern": "never"}], steps=5, watchers=[watcher]))
+    assert len(heard) == 1 and "taught nothing" in heard[0]
+
+
 def test_rewards_that_do_not_differ_move_nothing(tmp_path):
     run = run_of(tmp_path, worth=[{"name": "regex", "pattern": "never"}], steps=1)
     (batch,) = run.batches.step(0)

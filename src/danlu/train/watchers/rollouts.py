@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from danlu.train.loop import Run
 
 
+_FLAT = 3
+"""Roll-outs without any signal after which people are told."""
+
+
 @WATCHERS.register
 class Rollouts(Watcher):
     """A `rollout` event for each roll-out, a `policy` event for each step, now and then held-out prompts answered greedily."""
@@ -26,7 +30,7 @@ class Rollouts(Watcher):
             raise BadSettings(
                 "the watcher rollouts looks on where a model learns from its own answers. Leave --watch.heldout out."
             )
-        self.told = -1
+        self.told, self.flat = -1, 0
         if run.step == 0:
             self.judge(run)
 
@@ -39,6 +43,10 @@ class Rollouts(Watcher):
         if run.world.first and held is not None:
             if held.fresh and held.number != self.told:
                 self.told = held.number
+                self.flat = self.flat + 1 if held.figures["dull"] == 1 and batches.objective.rewarded else 0
+                if self.flat == _FLAT:
+                    log.warn(f"{_FLAT} roll-outs in a row taught nothing: all answers to each prompt were worth the same. Reward what "
+                             f"some answers have already, write more of them (--rollouts.answers), or fine-tune first.")  # fmt: skip
                 log.emit("rollout", step=held.number * updates, rollout=held.number, **held.figures)
                 for line in batches.shown(held):
                     log.emit("answer", step=held.number * updates, **line)

@@ -45,8 +45,10 @@ class Rollouts(Watcher):
                 self.told = held.number
                 self.flat = self.flat + 1 if held.figures["dull"] == 1 and batches.objective.rewarded else 0
                 if self.flat == _FLAT:
-                    log.warn(f"{_FLAT} roll-outs in a row taught nothing: all answers to each prompt were worth the same. Reward what "
-                             f"some answers have already, write more of them (--rollouts.answers), or fine-tune first.")  # fmt: skip
+                    log.warn(
+                        f"{_FLAT} roll-outs in a row taught nothing: all answers to each prompt were worth the same. Reward what "
+                        f"some answers have already, write more of them (--rollouts.answers), or fine-tune first."
+                    )
                 log.emit("rollout", step=held.number * updates, rollout=held.number, **held.figures)
                 for line in batches.shown(held):
                     log.emit("answer", step=held.number * updates, **line)

@@ -91,12 +91,15 @@ def write_task_card(name: str, model: Any, draft: Draft, settings: Mapping[str, 
 
 def write_chat_card(name: str, facts: Mapping[str, Any], draft: Draft, settings: Mapping[str, Any]) -> str:
     """README.md of the folder of a model that was taught from conversations."""
+    loads = "`transformers` and other tools load this folder as it is."
+    if settings.get("adapter"):
+        loads = (f"This is an adapter in PEFT's layout: `peft` lays it on its base, `{Path(settings['model']).name}`; "
+                 f"`danlu merge {name} -o MODEL` makes one model of the two.")  # fmt: skip
     lines = _opening(name, "transformers", "text-generation")
     lines += [f"A {facts['family']} language model with {count(facts['parameters'])} parameters, taught with Danlu "
               f"(`{settings['objective']['name']}`) from `{Path(settings['model']).name}`. Context: {facts['context']:,} tokens.",
               "", "## Use", "", "```", f"danlu chat {name}", f"danlu serve {name}", "```", "",
-              "Conversations are written by `chat_template.jinja`, the same in training and in serving. `transformers` and other "
-              "tools load this folder as it is.", ""]  # fmt: skip
+              f"Conversations are written by `chat_template.jinja`, the same in training and in serving. {loads}", ""]  # fmt: skip
     lines += _measured({key: value for key, value in draft.metrics.items() if key != "change"})
     lines += _changed(draft.metrics.get("change", {}))
     lines += ["", f"Licences of the text: {', '.join(draft.licences) or 'not recorded'}.",

@@ -10,10 +10,12 @@ import time
 from typing import Any
 
 from danlu.core.units import Budget
+from danlu.models.adapters.base import is_adapted
 from danlu.train.parallel import Parallel
 from danlu.train.samples import SampleBatches
 
 _WIDTH, _RATE, _POWER = 128, 1e-3, 1.9
+_MOST_BESIDE = 5e-3
 _TIMED = 3  # steps whose time says how many fit a budget
 
 
@@ -24,6 +26,17 @@ def rate_for(width: int) -> float:
     '1.0e-03 1.0e-03 2.7e-04 3.3e-05'
     """
     return min(_RATE, _RATE * (_WIDTH / width) ** _POWER)
+
+
+def rate_beside(width: int) -> float:
+    """Peak rate for what learns beside a frozen body: ten times that of the body itself, up to where narrow ones come apart.
+
+    Source of the ten: "LoRA Without Regret" (Schulman et al. 2025, thinkingmachines.ai/blog/lora).
+
+    >>> f"{rate_beside(128):.1e} {rate_beside(256):.1e} {rate_beside(768):.1e}"
+    '5.0e-03 2.7e-03 3.3e-04'
+    """
+    return min(_MOST_BESIDE, 10 * rate_for(width))
 
 
 def plan(
@@ -44,10 +57,11 @@ def plan(
         reasons.append(f"{steps} steps fit {budget}" + (", corrected as the run goes" if seconds else ""))
     width = parallel.model.config.width
     pace = batches.objective.pace
-    chosen = {} if rated or optimiser != "adamw" else {"learning_rate": rate_for(width) * pace}
+    beside = any(is_adapted(part) for part in parallel.model.modules())
+    chosen = {} if rated or optimiser != "adamw" else {"learning_rate": (rate_beside if beside else rate_for)(width) * pace}
     if chosen:
         slower = "" if pace == 1 else f", and {batches.objective.config.name} takes {pace:g} of what suits supervised fine-tuning"
-        reasons.append(f"learning rate {chosen['learning_rate']:.2g}: the body is {width} wide{slower}")
+        reasons.append(f"learning rate {chosen['learning_rate']:.2g}: the body is {width} wide{', and stays as it is' if beside else ''}{slower}")
     return {"steps": steps, "seconds": seconds, "optimiser": chosen, "reasons": reasons}
 
 

@@ -99,7 +99,7 @@ def write_chat_card(name: str, facts: Mapping[str, Any], draft: Draft, settings:
     lines += [f"A {facts['family']} language model with {count(facts['parameters'])} parameters, taught with Danlu "
               f"(`{settings['objective']['name']}`) from `{Path(settings['model']).name}`. Context: {facts['context']:,} tokens.",
               "", "## Use", "", "```", f"danlu chat {name}", f"danlu serve {name}", "```", "",
-              f"Conversations are written by `chat_template.jinja`, the same in training and in serving. {loads}", ""]  # fmt: skip
+              f"Conversations are written by `chat_template.jinja`, in training as in serving. {loads}", ""]  # fmt: skip
     lines += _measured({key: value for key, value in draft.metrics.items() if key != "change"})
     lines += _changed(draft.metrics.get("change", {}))
     lines += ["", f"Licences of the text: {', '.join(draft.licences) or 'not recorded'}.",

@@ -61,7 +61,8 @@ def plan(
     chosen = {} if rated or optimiser != "adamw" else {"learning_rate": (rate_beside if beside else rate_for)(width) * pace}
     if chosen:
         slower = "" if pace == 1 else f", and {batches.objective.config.name} takes {pace:g} of what suits supervised fine-tuning"
-        reasons.append(f"learning rate {chosen['learning_rate']:.2g}: the body is {width} wide{', and stays as it is' if beside else ''}{slower}")
+        still = " and stays as it is" if beside else ""
+        reasons.append(f"learning rate {chosen['learning_rate']:.2g}: the body is {width} wide{still}{slower}")
     return {"steps": steps, "seconds": seconds, "optimiser": chosen, "reasons": reasons}
 
 

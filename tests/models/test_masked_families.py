@@ -38,6 +38,15 @@ def test_packed_documents_equal_each_alone(family):
     torch.testing.assert_close(model(tokens, documents_BT=documents.int()), alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", [name for name in MASKED if MODELS[name].long_rows])
+def test_documents_end_to_end_in_one_row_longer_than_the_context_equal_each_alone(family):
+    model, tokens, lengths = tiny(family), ids(1, 150), [40, 9, 60, 3, 38]
+    documents = torch.repeat_interleave(torch.arange(5), torch.tensor(lengths))[None].int()
+    assert model.config.context < 150
+    alone = torch.cat([model(part[None])[0] for part in tokens[0].split(lengths)])
+    torch.testing.assert_close(model(tokens, documents_BT=documents)[0], alone, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", MASKED)
 def test_a_document_does_not_leak_into_its_neighbours(family):
     """Also no gradient flows from one document's loss to another document's tokens."""

@@ -166,6 +166,8 @@ class Body(nn.Module):
 class Encoder(MaskedLM):
     """A family of the BERT lineage: a subclass has its `body` and says how places are counted and what its head computes."""
 
+    long_rows = True
+
     @property
     def body(self) -> Body:
         """All but the head."""

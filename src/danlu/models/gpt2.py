@@ -77,6 +77,8 @@ class Trunk(nn.Module):
 class GPT2(CausalLM):
     """Loads and writes GPT2LMHeadModel folders."""
 
+    long_rows = True
+
     class Config(ModelConfig):
         hf_type: ClassVar[str] = "gpt2"
         hf_class: ClassVar[str] = "GPT2LMHeadModel"

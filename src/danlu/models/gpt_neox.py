@@ -81,6 +81,8 @@ class Trunk(nn.Module):
 class GPTNeoX(CausalLM):
     """Loads and writes GPTNeoXForCausalLM folders: GPT-NeoX-20B, Pythia."""
 
+    long_rows = True
+
     writers = ("attention.dense.weight", "dense_4h_to_h.weight")
 
     class Config(ModelConfig):

@@ -224,6 +224,8 @@ class Decoder(nn.Module):
 class ModernBERT(MaskedLM):
     """Loads and writes ModernBertForMaskedLM folders."""
 
+    long_rows = True
+
     writers = ("Wo.weight", "head.dense.weight", "decoder.weight")  # the head's start smaller too
 
     class Config(ModernBERTConfig):

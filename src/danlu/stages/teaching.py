@@ -82,8 +82,8 @@ class Teaching(Settings):
     """Samples longer than the model's context: stop with an error, leave them out, cut their end, or split them (tags, answers,
     conversations by exchanges); the ledger counts each."""
     row_tokens: int | None = Field(None, ge=2)
-    """Tokens of a row, which short samples share. None: on a processor, decoders like Llama take all of a micro-batch as one row,
-    without padding; else 256, or the model's context where that is shorter."""
+    """Tokens of a row, which short samples share. None: on a processor all of a micro-batch stand in one row, without padding,
+    where the family allows; else 256, or the model's context where that is shorter."""
     micro_tokens: int = Field(16_384, ge=1)
     """Most tokens that a process computes at once: fewer take less memory and change nothing else."""
     template: str | None = None

@@ -312,6 +312,19 @@ def _hold(record: dict[str, Any]) -> Iterator[Line]:
                f"{together['error'] + together['incomplete']} / {sum(together.values()):,}")  # fmt: skip
 
 
+@reads("distil")
+def _distilled(record: dict[str, Any]) -> Iterator[Line]:
+    seeds = list(record["figures"]["seeds"].values())
+    ways = [way for way in seeds[0] if way not in ("student", "teacher")]
+    start, goal = (sum(one[side]["exact"] for one in seeds) / len(seeds) for side in ("student", "teacher"))
+    for way in ways:
+        found = sum(one[way]["exact"] for one in seeds) / len(seeds)
+        closed = [one[way]["gap_closed_exact"] for one in seeds]
+        yield Line(f"held-out sums answered, student {start:.2f}, after {way.replace('_', ' ')}",
+                   f"留出算术题答对的比例，学生原为 {start:.2f}，{way.replace('_', ' ')} 之后", "teacher", f"{found:.2f}", f"{goal:.2f}",
+                   f"gap closed {min(closed):.0%} – {max(closed):.0%}", first=way == "gkd")  # fmt: skip
+
+
 @reads("native_kernels")
 def _products(record: dict[str, Any]) -> Iterator[Line]:
     peers = {"fp32": "torch float32", "bf16": "torch bfloat16", "int8": "aten int8pack", "int4": "aten int4pack"}

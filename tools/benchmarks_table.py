@@ -320,9 +320,10 @@ def _distilled(record: dict[str, Any]) -> Iterator[Line]:
     for way in ways:
         found = sum(one[way]["exact"] for one in seeds) / len(seeds)
         closed = [one[way]["gap_closed_exact"] for one in seeds]
-        yield Line(f"held-out sums answered, student {start:.2f}, after {way.replace('_', ' ')}",
-                   f"留出算术题答对的比例，学生原为 {start:.2f}，{way.replace('_', ' ')} 之后", "teacher", f"{found:.2f}", f"{goal:.2f}",
-                   f"gap closed {min(closed):.0%} – {max(closed):.0%}", first=way == "gkd")  # fmt: skip
+        after = way.replace("_", " ")
+        names = f"held-out sums answered, student {start:.2f}, after {after}", f"留出算术题答对的比例，学生原为 {start:.2f}，{after} 之后"
+        yield Line(*names, "teacher", f"{found:.2f}", f"{goal:.2f}", f"gap closed {min(closed):.0%} – {max(closed):.0%}",
+                   first=way == "gkd")  # fmt: skip
 
 
 @reads("native_kernels")

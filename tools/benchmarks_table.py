@@ -312,6 +312,36 @@ def _hold(record: dict[str, Any]) -> Iterator[Line]:
                f"{together['error'] + together['incomplete']} / {sum(together.values()):,}")  # fmt: skip
 
 
+@reads("aligned_life")
+def _aligned(record: dict[str, Any]) -> Iterator[Line]:
+    found = record["figures"]
+    size_of = f"{found['base']['parameters'] / 1e6:.1f}M"
+    if "instruct" in found:
+        change, known = found["instruct"]["change"], found["instruct"]["identity"]
+        loss = change["loss on held-out answers, nats a token"]
+        yield Line(f"instruction tuning of {size_of} in minutes, held-out loss", f"{size_of} 模型几分钟的指令微调，留出损失",
+                   "before", f"{loss['after']['value']:.2f}", f"{loss['before']['value']:.2f}")  # fmt: skip
+        yield Line("held-out questions about who it is, named right", "关于身份的留出问题，答出名字", "",
+                   f"{known['named']} / {known['questions']}", first=False)  # fmt: skip
+        bits = change["bits per byte of held-out text"]
+        yield Line("the same, bits per byte of old text", "同上，旧文本的每字节比特", "before", f"{bits['after']['value']:.3f}",
+                   f"{bits['before']['value']:.3f}", first=False)  # fmt: skip
+    if "reward" in found:
+        figures = found["reward"]["figures"]
+        yield Line("reward model, accuracy on held-out pairs", "奖励模型在留出对上的准确率", "the best length threshold",
+                   f"{figures['accuracy']['value']:.3f}", f"{figures['threshold_accuracy']['value']:.3f}")  # fmt: skip
+    if "dpo" in found:
+        won, bits = found["dpo"]["win_rate"], found["dpo"]["change"]["bits per byte of held-out text"]["change"]["value"]
+        yield Line("DPO, win rate under that reward model", "DPO 在该奖励模型下的胜率", "before DPO", f"{won['value']:.2f}",
+                   "0.50", f"{bits:+.3f} bits per byte")  # fmt: skip
+    if "translate" in found:
+        yield Line("English to Chinese, chrF", "英译中，chrF", "copying", f"{found['translate']['chrf']:.1f}",
+                   f"{found['translate']['chrf_of_copying']:.1f}")  # fmt: skip
+    if "titles" in found:
+        yield Line("titles of Chinese abstracts, ROUGE-L", "中文摘要的标题，ROUGE-L", "the first clause",
+                   f"{found['titles']['rouge_l']:.3f}", f"{found['titles']['rouge_l_of_first_clause']:.3f}")  # fmt: skip
+
+
 @reads("distil")
 def _distilled(record: dict[str, Any]) -> Iterator[Line]:
     seeds = list(record["figures"]["seeds"].values())
@@ -321,7 +351,8 @@ def _distilled(record: dict[str, Any]) -> Iterator[Line]:
         found = sum(one[way]["exact"] for one in seeds) / len(seeds)
         closed = [one[way]["gap_closed_exact"] for one in seeds]
         after = way.replace("_", " ")
-        names = f"held-out sums answered, student {start:.2f}, after {after}", f"留出算术题答对的比例，学生原为 {start:.2f}，{after} 之后"
+        names = (f"held-out sums answered, student {start:.2f}, after {after}",
+                 f"留出算术题答对的比例，学生原为 {start:.2f}，{after} 之后")  # fmt: skip
         yield Line(*names, "teacher", f"{found:.2f}", f"{goal:.2f}", f"gap closed {min(closed):.0%} – {max(closed):.0%}",
                    first=way == "gkd")  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Tokens a second and peak memory of teaching: SFT (all weights, LoRA), DPO, GRPO, beside TRL and PEFT at equal shape and data.
 
 python benchmarks/teach_speed.py --data FOLDER [--repeats 5] [--cases SFT ...] [--sizes 10M 30M]
+Each case takes four to eight minutes of an idle machine; what one call measures stays when another measures other cases.
 FOLDER holds instruct_en_small, instruct_demo and preference, as tests/shared_data.py knows them. Needs the extra `test`.
 """
 
@@ -146,7 +147,14 @@ def measure(asked, folder):
             for round_ in range(asked.repeats):
                 for side in found[label]:
                     first, task, *more = CASES[case][side]
-                    steps = ["--steps", str(asked.steps), "--seed", str(round_)]
+                    steps = [
+                        "--warm",
+                        "2",
+                        "--steps",
+                        str(asked.steps // 2 if task == "grpo" else asked.steps),
+                        "--seed",
+                        str(round_),
+                    ]
                     words = [sys.executable, str(WORKER), first, task, str(folder), "--size", size, *steps, *more]
                     env = {"OMP_NUM_THREADS": str(asked.threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
                     one = harness.run([*words, "--threads", str(asked.threads)], env=env).json()
@@ -197,7 +205,7 @@ def main():
     parser.add_argument("--sizes", nargs="+", default=["10M"], choices=SIZES)
     parser.add_argument("--cases", nargs="+", default=USUAL, choices=CASES)
     parser.add_argument("--only", nargs="+", help="labels of the sides to run")
-    parser.add_argument("--steps", type=int, default=8, help="timed steps of a round")
+    parser.add_argument("--steps", type=int, default=6, help="timed steps of a round; half as many roll-outs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="folder for the inputs, used again when it is there")
     asked = parser.parse_args()

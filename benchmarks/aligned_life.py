@@ -170,7 +170,7 @@ def titles(args, work):
     rows = []
     for line in (args.data / "sum_csl/dev.tsv").read_text(encoding="utf-8").splitlines():
         _, abstract, title = line.split("\t")[:3]
-        rows.append({"prompt": f"题目：{abstract[:160]}", "completion": title})
+        rows.append({"prompt": f"题目：{abstract[:120]}", "completion": title})
     test, train = rows[:100], rows[100:]
     told, minutes = taught(args, work, "titles", train, epochs=args.title_epochs)
     said = [text for text, _ in ask(told, [row["prompt"] for row in test], 48)]

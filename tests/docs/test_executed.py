@@ -1,7 +1,7 @@
 """The examples marked `<!-- run -->` in the docs do what the docs say: they are typed into a fresh folder, in order.
 
-All pages share one folder, as for a reader who follows the tutorials; a small text of ours stands in `notes/`, and each
-training budget in minutes becomes a number of tokens that takes seconds. In ```console blocks, `$ ` begins a command and the
+The pages of a reader share one folder, as for someone who follows the tutorials; a small text of ours stands in `notes/`, and
+each training budget in minutes becomes a number of tokens that takes seconds. In ```console blocks, `$ ` begins a command and the
 lines below it are its output, where `...` stands for any text; output that is not shown is not compared.
 """
 
@@ -17,12 +17,18 @@ import pytest
 from tests.docs.pages import DOCS, PAIRS, ROOT, TUTORIALS, Block, blocks
 from tests.docs.toy import write_notes
 
-ORDER = [Path("install.md"), *(Path("tutorials") / f"{name}.md" for name in TUTORIALS)]
-ORDER += [page for page in PAIRS if page not in ORDER]
+ALIGNED = ("instruct", "adapters", "preferences", "reinforcement", "distil", "judging", "feedback", "sample")
+"""Tutorials that a reader of the first three can follow without the others."""
+READERS = {
+    "model": [Path("install.md"), *(Path("tutorials") / f"{name}.md" for name in TUTORIALS if name not in ALIGNED)],
+    "assistant": [Path("tutorials") / f"{name}.md" for name in ("prepare", "tokenizer", "pretrain", *ALIGNED)],
+}
+"""Who reads which pages, each at a desk of their own."""
+READERS["model"] += [page for page in PAIRS if page not in (*READERS["model"], *READERS["assistant"])]
 BUDGET = "200k tokens"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def desk(tmp_path_factory):
     """A folder like a reader's: some notes in two languages."""
     folder = tmp_path_factory.mktemp("reader")
@@ -30,9 +36,10 @@ def desk(tmp_path_factory):
     return folder
 
 
-def marked():
-    """Every marked block of the English pages in reading order; the Chinese ones are equal by law."""
-    for path in [*(DOCS / "en" / page for page in ORDER), ROOT / "CONTRIBUTING.md"]:
+def marked(reader):
+    """Every marked block of a reader's English pages in reading order; the Chinese ones are equal by law."""
+    more = [ROOT / "CONTRIBUTING.md"] if reader == "model" else []
+    for path in [*(DOCS / "en" / page for page in READERS[reader]), *more]:
         found = [block for block in blocks(path.read_text(encoding="utf-8")) if block.run]
         if path.parent.name == "atlas":  # its Python goes on from one block to the next
             found = [replace(found[0], text="\n".join(block.text for block in found))] if found else []
@@ -40,8 +47,9 @@ def marked():
             yield path, block
 
 
-def test_the_examples_do_what_the_docs_say(desk):
-    found = list(marked())
+@pytest.mark.parametrize("reader", READERS)
+def test_the_examples_do_what_the_docs_say(desk, reader):
+    found = list(marked(reader))
     assert len(found) > 10
     for path, block in found:
         run(desk, f"{path.relative_to(ROOT)}:{block.line}", block)

@@ -41,7 +41,8 @@ def model(seed=1, **changes):
 
 def kept(folder, objective, splits, judge, top=4, temperature=1.0, **more):
     known = chat_tokenizer().vocab_size
-    return keep(splits, objective, lambda: judge, known, folder, {"teacher": "t", **more}, World(), top=top, temperature=temperature,
+    made_from = {"teacher": "t", **more}
+    return keep(splits, objective, lambda: judge, known, folder, made_from, World(), top=top, temperature=temperature,
                 row_tokens=64, micro_tokens=100)  # fmt: skip
 
 

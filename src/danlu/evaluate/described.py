@@ -136,9 +136,7 @@ def _check(task: Described, where: str) -> None:
     if task.output_type == "multiple_choice" and not choices:
         raise BadSettings(f"{where}: output_type multiple_choice needs doc_to_choice.")
     if task.output_type != "generate_until" and (task.generation_kwargs or task.filter_list):
-        raise BadSettings(
-            f"{where}: generation_kwargs and filter_list are for generate_until, not {task.output_type}."
-        )
+        raise BadSettings(f"{where}: generation_kwargs and filter_list are for generate_until, not {task.output_type}.")
     if task.output_type == "loglikelihood_rolling" and task.num_fewshot:
         raise BadSettings(f"{where}: num_fewshot: a text that is only read has no examples before it.")
 

@@ -21,6 +21,7 @@ from danlu.tokenizer.chat import chosen, render, roles
 from danlu.tokenizer.frame import frame
 
 try:
+    import lm_eval.models  # noqa: F401  # names its own models first: where none is named, ours would be all there are
     from lm_eval.api.model import TemplateLM
     from lm_eval.api.registry import register_model
 except ModuleNotFoundError:

@@ -67,6 +67,7 @@ class Soft(Adapter):
 def apart(documents_BT: Tensor) -> tuple[Tensor, Tensor]:
     """Which text of all rows a token belongs to, and its place in it, (B, T) each.
 
+    >>> import torch
     >>> text, place = apart(torch.tensor([[4, 4, 7], [4, 5, 5]]))
     >>> text.tolist(), place.tolist()
     ([[0, 0, 1], [2, 3, 3]], [[0, 1, 0], [0, 0, 1]])

@@ -137,7 +137,7 @@ def keep(
     def parts(page: "Page") -> None:
         if lesson.samples.get("train"):
             page.heading("What is learned")
-            page.text("The first samples: marked is what the model learned to write, the rest it read.")
+            page.text("The first samples: marked are the tokens that the objective asks for; the rest is only read.")
             page.markup(colours.shown_html(shown(lesson.samples["train"], _SHOWN), lesson.tokenizer))
         if change:
             change.add_to(page)

@@ -431,7 +431,8 @@ def _publish(
         said, parts = _keep(config, model, lesson, draft, settings)
         if finish:
             finish(lesson, draft)
-        report.write(place.folder, draft.path, title=f"Fine-tuning of {config.out.name}", settings=settings, ledger=draft.ledger,
+        title = f"{'Alignment' if stage == 'align' else 'Fine-tuning'} of {config.out.name}"
+        report.write(place.folder, draft.path, title=title, settings=settings, ledger=draft.ledger,
                      inputs=inputs, metrics=draft.metrics, parts=parts)  # fmt: skip
     if said:
         log.say(said)

@@ -43,7 +43,8 @@ def folders():
 
 
 @pytest.fixture(params=FORMS)
-def locked(request):
+def locked(request, tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(sandbox.tempfile, "tempdir", str(tmp_path_factory.mktemp("own")))  # others make theirs meanwhile
     before = folders()
     yield Sandbox(request.param, Bounds(cpu_s=1, wall_s=10))
     deadline = time.monotonic() + 5

@@ -189,7 +189,7 @@ def keep(asked, runs, facts):
         target=">= 1.5x tokens/s and <= 0.7x memory",
         settings={
             "batch": "8 samples a step; GRPO: 4 prompts, 8 answers of 64 tokens each", "lora": "rank 8 on all seven matrices",
-            "optimiser": "AdamW", "threads": asked.threads, "tokens": facts, "repeats": asked.repeats,
+            "optimiser": "AdamW", "threads": asked.threads, "tokens": facts, "rounds": asked.repeats,
         },
         figures=figures,
         versions={**versions, "peft": metadata.version("peft")},

@@ -342,6 +342,19 @@ def _aligned(record: dict[str, Any]) -> Iterator[Line]:
                    f"{found['titles']['rouge_l']:.3f}", f"{found['titles']['rouge_l_of_first_clause']:.3f}")  # fmt: skip
 
 
+@reads("teach_speed")
+def _taught(record: dict[str, Any]) -> Iterator[Line]:
+    for case, sides in record["figures"].items():
+        rounds = sides["danlu"]["tokens_per_s"]["n"]
+        for side in (name for name in sides if name.startswith("trl")):
+            against, both = f"TRL{side.removeprefix('trl')} (rounds: {rounds})", (sides["danlu"], sides[side])
+            speed, memory = ([one[key]["median"] for one in both] for key in ("tokens_per_s", "peak_bytes"))
+            yield Line(f"taught tokens/s, {case}", f"每秒教授词元，{case}", against, f"{speed[0]:,.0f}", f"{speed[1]:,.0f}",
+                       ratio(sides[f"danlu / {side}, tokens_per_s"]["median"]))  # fmt: skip
+            yield Line(f"peak memory of teaching, {case}", f"教授时的峰值内存，{case}", against, size(memory[0]), size(memory[1]),
+                       ratio(sides[f"danlu / {side}, peak_bytes"]["median"]))  # fmt: skip
+
+
 @reads("distil")
 def _distilled(record: dict[str, Any]) -> Iterator[Line]:
     seeds = list(record["figures"]["seeds"].values())

@@ -301,12 +301,18 @@ def start_learning(config: Any, model: Any, tokenizer: "Tokenizer") -> None:
     from danlu.core.seeds import derive
     from danlu.models.adapters.base import attach, trainable
     from danlu.models.weights import read_packed
+    from danlu.tokenizer.tokenizer import Tokenizer
 
     if config.adapter is not None:
         if config.freeze:
             raise BadSettings("--adapter freezes the whole model already: leave --freeze out.")
         rows = [tokenizer.vocab[token] for token in config.new_tokens]
         attach(model, config.adapter, derive(config.seed, "adapter"), read_packed(config.model), rows)
+        if tokenizer.chat_template and not Tokenizer.open(config.model).chat_template and not config.adapter.whole:
+            log.warn(
+                "the base has never seen the tokens that end a turn, and an adapter leaves their rows as they are: answers may not "
+                "end. Teach the base in full once, or say --adapter.whole embed_tokens lm_head."
+            )
     elif config.freeze:
         from danlu.models.freeze import freeze
 

@@ -310,8 +310,8 @@ def start_learning(config: Any, model: Any, tokenizer: "Tokenizer") -> None:
         attach(model, config.adapter, derive(config.seed, "adapter"), read_packed(config.model), rows)
         if tokenizer.chat_template and not Tokenizer.open(config.model).chat_template and not config.adapter.whole:
             log.warn(
-                "the base has never seen the tokens that end a turn, and an adapter leaves their rows as they are: answers may not "
-                "end. Teach the base in full once, or say --adapter.whole embed_tokens lm_head."
+                "the base has never seen the tokens that end a turn, and an adapter leaves their rows as they are: answers may "
+                "not end. Teach the base in full once, or say --adapter.whole embed_tokens lm_head."
             )
     elif config.freeze:
         from danlu.models.freeze import freeze

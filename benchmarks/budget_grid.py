@@ -3,7 +3,8 @@
 For each budget and corpus: `danlu pretrain --budget B` as it is, then the same command with sizes, vocabulary, rates or batch
 fixed to other values. Every model is then scored by `danlu evaluate` on the same held-out text, all of it: what a run measures
 of itself while training is a sample that grows with the run. Every cell is kept as soon as it is done, so an interrupted grid
-goes on. Run it on a quiet machine: all cells share its speed.
+goes on, and two corpora can run side by side, each with a --work folder and a core of its own. Run it on a quiet machine: all
+cells share its speed.
 Usage: budget_grid.py --text FILE --corpus en --budgets 1m 3m [--cells dial 128x2-v2048 ...]
 """
 
@@ -52,7 +53,8 @@ def main(options):
             plan = cells.get(key.replace(name, "dial"), {}).get("plan") if name.startswith("dial,") else None
             if name.startswith("dial,") and plan is None:
                 continue  # its factors need the dial's own cell
-            cells[key] = run_cell(dataset, work / "model", budget, options.seed, resolve(CELLS[name], plan))
+            cell = run_cell(dataset, work / "model", budget, options.seed, resolve(CELLS[name], plan))
+            cells = {**(json.loads(path.read_text())["figures"]["cells"] if path.is_file() else {}), key: cell}
             print(key, {k: v for k, v in cells[key].items() if k != "plan"}, file=sys.stderr, flush=True)
             save("budget_grid", claim=__doc__.splitlines()[0], target="within 3 % of the best of >= 12; ends within 10 %",
                  settings={"cells": CELLS, "command": "danlu pretrain DATASET --budget B"},

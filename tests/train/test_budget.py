@@ -43,6 +43,26 @@ def test_a_time_budget_is_spent_but_not_exceeded(budget):
     assert chosen.seconds == pytest.approx(chosen.steps * chosen.step_s)
 
 
+def test_a_step_never_takes_more_than_the_text_gives():
+    tiny = TEXT.model_copy(update={"train_bytes": 20_000})
+    for chosen in (plan(text=tiny, steps=2), plan("10m", text=tiny), plan("1m tokens", text=tiny)):
+        assert chosen.rows * chosen.row_tokens * TEXT.bytes_per_token[chosen.vocab_size] <= 10_000
+    assert plan(text=tiny, steps=2, rows=1024, row_tokens=128).rows == 1024, "what is fixed is obeyed"
+
+
+def test_rows_longer_than_any_of_the_grid_are_planned():
+    assert plan("2h", row_tokens=32_768).rows == 4
+    assert plan("10m", text=TEXT.model_copy(update={"train_bytes": 20_000}), row_tokens=1024, steps=3).rows == 5
+
+
+def test_tables_forget_only_text_that_comes_again():
+    once, often = plan("30s").optimiser, plan("30m").optimiser
+    assert once["table_decay"] == 0 < often["table_decay"]
+    assert plan("30m", forgets=False).optimiser["table_decay"] == 0
+    assert plan("30m", optimiser={"name": "muon", "table_decay": 0.5}).optimiser["table_decay"] == 0.5
+    assert "table_decay" in " ".join(plan("30m").reasons)
+
+
 def test_measuring_counts_as_spent():
     whole, rest = choose(Budget(60, "seconds"), TEXT, PACE), choose(Budget(60, "seconds"), TEXT, PACE, spent_s=10)
     assert rest.seconds <= 50 < whole.seconds

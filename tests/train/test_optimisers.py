@@ -159,6 +159,21 @@ def test_muon_moves_tables_exactly_as_torch_adamw():
     torch.testing.assert_close(left.embed_tokens.weight, right.embed_tokens.weight)
 
 
+def test_decay_of_tables_is_torch_adamws_where_rows_move():
+    left, right = small(), small()
+    ours = build("muon", left, table_rate=0.01, vector_rate=0.01, table_decay=0.5)
+    theirs = torch.optim.AdamW(right.parameters(), lr=0.01, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.5)
+    gradient = torch.randn(11, 6)
+    gradient[3] = 0.0
+    for _ in range(3):
+        left.embed_tokens.weight.grad, right.embed_tokens.weight.grad = gradient.clone(), gradient.clone()
+        ours.step()
+        theirs.step()
+    moved = [row for row in range(11) if row != 3]
+    torch.testing.assert_close(left.embed_tokens.weight[moved], right.embed_tokens.weight[moved])
+    assert torch.equal(left.embed_tokens.weight[3], small().embed_tokens.weight[3])
+
+
 @pytest.mark.parametrize("name", OPTIMISERS.names())
 def test_every_optimiser_learns_and_says_its_base_rates(name):
     model = small()

@@ -237,6 +237,7 @@ def _choose(config: Pretrain, world: "World", started: float) -> "tuple[Plan, Pa
         row_tokens=config.row_tokens or (settings.context if settings else None),
         rows=config.batch_rows, micro_rows=config.micro_rows, steps=config.steps, optimiser=given(config.optimiser),
         schedule=given(config.schedule), dtype=dtype, threads=config.threads, compile=config.compile, processes=world.size,
+        forgets=not settings and OBJECTIVES[config.objective.name].kind == "CausalLM",
     )  # fmt: skip
     text = corpus.facts(config.dataset, Tokenizer.open(config.brought) if config.brought else None)
     if fixed.vocab_size:

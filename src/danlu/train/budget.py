@@ -28,6 +28,8 @@ _MEMORY_SHARE = 0.6
 _FEWEST_STEPS = 16
 _FEWEST_ROWS = 8
 """Rows of a step: the tokens of one row are too alike to make a batch; steps of four rows ended higher (LOG.md)."""
+_STEP_SHARE = 0.5
+"""Of the text's tokens, the most that one step may read; how many they are is an estimate until the text is encoded."""
 _SPARE = 0.045
 """Share of a time budget kept for held-out evaluation, samples and the last checkpoint."""
 _SIGHTS = 60
@@ -92,7 +94,7 @@ def candidates(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, spent_s
     least = fixed.vocab_size or corpus.vocabularies[0]
     for shape in _shapes(corpus, fixed):
         for row_tokens in [fixed.row_tokens] if fixed.row_tokens else ROW_TOKENS:
-            for rows in _rows(row_tokens, fixed):
+            for rows in _rows(row_tokens, fixed, corpus.train_bytes / corpus.bytes_per_token[shape.vocab]):
                 micro_rows = fixed.micro_rows or max(1, min(-(-rows // fixed.processes), MICRO_TOKENS // row_tokens))
                 memory = memory_bytes(shape, row_tokens, micro_rows, pace, fixed.dtype or pace.dtype)
                 if memory > _MEMORY_SHARE * pace.memory_bytes and set(fixed.model) <= {"name"}:
@@ -180,10 +182,15 @@ def heads(width: int) -> int:
     return max(1, width // (64 if width >= 192 else 32))
 
 
-def _rows(row_tokens: int, fixed: Fixed) -> list[int]:
+def _rows(row_tokens: int, fixed: Fixed, text_tokens: float) -> list[int]:
+    """Rows of a step worth trying: as many as the text gives, and at least the fewest in rows of the shortest length."""
     if fixed.rows:
         return [fixed.rows]
-    return sorted({max(fixed.processes, step // row_tokens) for step in STEP_TOKENS if step >= _FEWEST_ROWS * row_tokens})
+    most = max(_STEP_SHARE * text_tokens, _FEWEST_ROWS * ROW_TOKENS[0])
+    fitting = [step for step in STEP_TOKENS if _FEWEST_ROWS * row_tokens <= step <= most]
+    if not fitting and fixed.row_tokens:  # longer than any of the grid, or than the text is good for: as many as it gives
+        fitting = [int(min(most, STEP_TOKENS[-1]))]
+    return sorted({max(fixed.processes, 1, step // row_tokens) for step in fitting})
 
 
 def _iterations(fixed: Fixed) -> int:
@@ -197,11 +204,12 @@ def _plan(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, best: Candid
     sizes |= {"vocab_size": shape.vocab, "tie_word_embeddings": shape.tied}
     if "rope_theta" in config.model_fields:
         sizes["rope_theta"] = law.rope_theta(best.row_tokens)
-    optimiser = {**law.rates(fixed.optimiser.get("name", "muon"), best.steps, shape), **fixed.optimiser}
+    epochs = best.tokens * corpus.bytes_per_token[shape.vocab] / corpus.train_bytes
+    again = max(epochs - 1, 0.0) if fixed.forgets else 0.0
+    optimiser = {**law.rates(fixed.optimiser.get("name", "muon"), best.steps, shape, again), **fixed.optimiser}
     if optimiser["name"] == "muon" and pace.matmul_flops["bfloat16"] > 1.2 * pace.matmul_flops["float32"]:
         optimiser.setdefault("dtype", "bfloat16")
     schedule = {**law.schedule(fixed.schedule.get("name", "wsd")), **fixed.schedule}
-    read = best.tokens * corpus.bytes_per_token[shape.vocab]
     plan = Plan(
         budget=budget,
         model={"name": family, **sizes, **fixed.model},
@@ -216,7 +224,7 @@ def _plan(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, best: Candid
         threads=fixed.threads or pace.threads,
         compile=bool(fixed.compile),
         parameters=shape.parameters,
-        epochs=read / corpus.train_bytes,
+        epochs=epochs,
         step_s=best.step_s,
         seconds=best.step_s * best.steps,
         tokens=best.tokens,
@@ -248,7 +256,7 @@ def _reasons(plan: Plan, corpus: Corpus, pace: Pace, best: Candidate, found: lis
     yield f"text: {size(corpus.train_bytes)} read {plan.epochs:.2g} times" + (
         "; repeated text teaches less each time" if plan.epochs > 1.5 else ""
     )
-    rates = ", ".join(f"{name} {value:.3g}" for name, value in plan.optimiser.items() if isinstance(value, float))
+    rates = ", ".join(f"{name} {value:.3g}" for name, value in plan.optimiser.items() if isinstance(value, float) and value)
     yield f"{plan.optimiser['name']}: {rates}"
     yield f"{plan.dtype} on {plan.threads} threads: what was fastest here; memory about {size(plan.memory_bytes)}"
 

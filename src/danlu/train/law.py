@@ -34,6 +34,9 @@ DEPTH = 0.02
 """Share lost to few layers: DEPTH / layers. Equal weights in more layers ended lower in most of our runs."""
 REPEATS = 15.4
 """Passes over the same text after which another teaches almost nothing (Muennighoff et al., table 2)."""
+FORGETTING = 2.0
+"""Rate times decay of the tables over each pass through the text after the first: 2 shrink a weight that nothing moves to a
+seventh. With half as much or 1.5 times as much our runs ended within 1.2 % (LOG.md)."""
 ITERATIONS = 4
 """Steps of Muon's iteration: a fifth changes nothing that can be measured."""
 
@@ -70,16 +73,19 @@ def worth(bytes_read: float, train_bytes: float) -> float:
     return fresh * (1 + REPEATS * (1 - math.exp(-repeated / REPEATS)))
 
 
-def rates(optimiser: str, steps: int, shape: Shape) -> dict[str, float | int | str]:
-    """Settings of an optimiser for a run of `steps` steps, its name included.
+def rates(optimiser: str, steps: int, shape: Shape, again: float = 0.0) -> dict[str, float | int | str]:
+    """Settings of an optimiser for a run of `steps` steps, its name included; `again`: passes through the text after the first.
 
-    Short runs want short memories: Muon's momentum averages a share of the run, no more (docs/decisions/0061).
+    Short runs want short memories: Muon's momentum averages a share of the run, no more (docs/decisions/0061). Text that
+    comes again is learned by heart in the tables first: so they forget, the more the oftener it comes (0199).
     """
     match optimiser:
         case "muon":
             momentum = min(0.95, max(0.75, 1 - 0.2 * (300 / max(steps, 1)) ** 0.4))
-            return {"name": "muon", "learning_rate": 0.015, "table_rate": 0.015, "vector_rate": 0.015,
-                    "momentum": round(momentum, 3), "iterations": ITERATIONS}  # fmt: skip
+            rate = 0.015
+            return {"name": "muon", "learning_rate": rate, "table_rate": rate, "vector_rate": rate, "momentum": round(momentum, 3),
+                    "table_decay": round(FORGETTING * again / (max(steps, 1) * rate), 3),
+                    "iterations": ITERATIONS}  # fmt: skip
         case "adamw":
             return {"name": "adamw", "learning_rate": 0.003 * (128 / shape.width) ** 0.5}
     return {"name": optimiser}

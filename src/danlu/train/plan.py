@@ -84,6 +84,8 @@ class Fixed(Settings):
     """Compile the model before training."""
     processes: int = Field(1, gt=0)
     """Processes that share the work."""
+    forgets: bool = True
+    """Whether tables forget where the text comes again: not those that a model brings, nor where each pass hides other tokens."""
 
 
 class Plan(Settings):

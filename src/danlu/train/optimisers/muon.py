@@ -37,6 +37,9 @@ class Muon(torch.optim.Optimizer):
         """Memory of a matrix's gradient (Nesterov's form)."""
         weight_decay: float = Field(0.0, ge=0)
         """Pull of matrices towards zero, a fraction per unit of rate."""
+        table_decay: float = Field(0.0, ge=0)
+        """Pull of embeddings and heads towards zero, a fraction per unit of rate, in the rows that a step moves: keeps repeated
+        text from being learned by heart."""
         iterations: int = Field(4, ge=1, le=len(COEFFICIENTS))
         """Steps that make an update orthogonal; fewer are cheaper and rougher."""
         dtype: Literal["float32", "bfloat16"] = "float32"
@@ -55,7 +58,7 @@ class Muon(torch.optim.Optimizer):
         other = {"rule": "adamw", "betas": (config.beta1, config.beta2), "eps": config.epsilon, "weight_decay": 0.0}
         groups = [
             {"params": found.matrices, "lr": config.learning_rate, **matrix},
-            {"params": found.tables, "lr": config.table_rate, **other},
+            {"params": found.tables, "lr": config.table_rate, **other, "table_decay": config.table_decay},
             {"params": found.vectors, "lr": config.vector_rate, **other},
         ]
         super().__init__([{**group, "base_lr": group["lr"]} for group in groups if group["params"]], {})
@@ -86,6 +89,8 @@ class Muon(torch.optim.Optimizer):
         for parameter in moving:
             if "step" not in self.state[parameter]:  # a tensor: the fused kernel counts in place
                 self.state[parameter]["step"] = torch.zeros((), device=parameter.device)
+        if group.get("table_decay"):
+            decay_rows(moving, group["lr"] * group["table_decay"])
         adamw(
             moving,
             [parameter.grad for parameter in moving],
@@ -108,6 +113,23 @@ class Muon(torch.optim.Optimizer):
         if name not in state:
             state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         return state[name]
+
+
+def decay_rows(tables: list[Tensor], share: float) -> None:
+    """Shrink by this share every row that has a gradient; one that no token asked for stays as it is.
+
+    Rows that are seldom read would else vanish between two readings, and the norm that reads them has gradients without bound.
+
+    >>> table = Parameter(torch.ones(3, 2))
+    >>> table.grad = torch.tensor([[0.0, 0.0], [0.0, 2.0], [1.0, 0.0]])
+    >>> with torch.no_grad():
+    ...     decay_rows([table], 0.25)
+    >>> table.tolist()
+    [[1.0, 1.0], [0.75, 0.75], [0.75, 0.75]]
+    """
+    for table in tables:
+        assert table.grad is not None
+        table.mul_(1 - share * (table.grad != 0).any(dim=-1, keepdim=True))
 
 
 def step_scale(shape: torch.Size) -> float:

@@ -32,8 +32,9 @@ CONTEXT = 0.006
 """Share that longer rows gain, by the logarithm of their tokens."""
 DEPTH = 0.02
 """Share lost to few layers: DEPTH / layers. Equal weights in more layers ended lower in most of our runs."""
-REPEATS = 15.4
-"""Passes over the same text after which another teaches almost nothing (Muennighoff et al., table 2)."""
+REPEATS, EXCESS = 15.4, 1.75
+"""Passes over the same text after which another teaches almost nothing: REPEATS in models with far fewer weights than the text
+has tokens (Muennighoff et al., table 2), divided by 1 + EXCESS * weights for each token (our runs, up to 6 weights a token)."""
 FORGETTING = 2.0
 """Rate times decay of the tables over each pass through the text after the first: 2 shrink a weight that nothing moves to a
 seventh. With half as much or 1.5 times as much our runs ended within 1.2 % (LOG.md)."""
@@ -43,7 +44,9 @@ ITERATIONS = 4
 
 def bits_per_byte(shape: Shape, tokens: float, step_tokens: int, row_tokens: int, corpus: Corpus) -> float:
     """Held-out bits per byte to expect after `tokens` tokens in steps of `step_tokens`, in rows of `row_tokens`."""
-    megabytes = worth(tokens * corpus.bytes_per_token[shape.vocab], corpus.train_bytes) / 1e6
+    token_bytes = corpus.bytes_per_token[shape.vocab]
+    repeats = REPEATS / (1 + EXCESS * shape.parameters * token_bytes / corpus.train_bytes)
+    megabytes = worth(tokens * token_bytes, corpus.train_bytes, repeats) / 1e6
     weights = shape.matrices + TABLE_WEIGHT * (shape.parameters - shape.matrices - shape.idle)
     lost = CAPACITY / (weights / 1e6) ** CAPACITY_POWER + LEARNING / megabytes**LEARNING_POWER
     lost += MOVING / (tokens / step_tokens / 300) ** MOVING_POWER
@@ -62,15 +65,17 @@ def best_vocabulary(megabytes: float) -> float:
     return VOCABULARY * (megabytes / 3) ** VOCABULARY_GROWTH
 
 
-def worth(bytes_read: float, train_bytes: float) -> float:
+def worth(bytes_read: float, train_bytes: float, repeats: float = REPEATS) -> float:
     """Fresh bytes that `bytes_read` bytes of a text of `train_bytes` are worth, repetition included.
 
     >>> worth(500.0, 1000.0), round(worth(4000.0, 1000.0)), round(worth(1e9, 1000.0))
     (500.0, 3726, 16400)
+    >>> round(worth(4000.0, 1000.0, repeats=1.25))
+    2137
     """
     fresh = min(bytes_read, train_bytes)
     repeated = bytes_read / fresh - 1
-    return fresh * (1 + REPEATS * (1 - math.exp(-repeated / REPEATS)))
+    return fresh * (1 + repeats * (1 - math.exp(-repeated / repeats)))
 
 
 def rates(optimiser: str, steps: int, shape: Shape, again: float = 0.0) -> dict[str, float | int | str]:

@@ -257,6 +257,12 @@ def test_a_dataset_smaller_than_a_batch_is_refused_with_both_numbers(tmp_path):
     assert pretrain(**settings(tmp_path, row_tokens=8, steps=2)), "the advice can be followed at once"
 
 
+def test_rows_longer_than_a_given_context_are_refused_by_name(folder):
+    with pytest.raises(BadSettings, match=r"--row_tokens 32 is more than the context of 16 that --model.max_position_embeddings"):
+        pretrain(**settings(folder, "long", row_tokens=32, model={**SMALL["model"], "max_position_embeddings": 16}))
+    assert not (folder / "long").exists()
+
+
 def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(folder):
     with pytest.raises(TokenizerMismatch, match="100 is smaller than the tokenizer's 259"):
         pretrain(**settings(folder, "narrow", model={**SMALL["model"], "vocab_size": 100}))

@@ -63,6 +63,12 @@ def test_tables_forget_only_text_that_comes_again():
     assert "table_decay" in " ".join(plan("30m").reasons)
 
 
+def test_rows_are_no_longer_than_a_given_context():
+    free, bound = plan("2h"), plan("2h", model={"name": "qwen3", "max_position_embeddings": 200})
+    assert bound.row_tokens == 128 < free.row_tokens and bound.model["max_position_embeddings"] == 200
+    assert plan("1m", model={"name": "gpt2", "n_positions": 48}).row_tokens == 48
+
+
 def test_measuring_counts_as_spent():
     whole, rest = choose(Budget(60, "seconds"), TEXT, PACE), choose(Budget(60, "seconds"), TEXT, PACE, spent_s=10)
     assert rest.seconds <= 50 < whole.seconds

@@ -159,9 +159,10 @@ def test_muon_moves_tables_exactly_as_torch_adamw():
     torch.testing.assert_close(left.embed_tokens.weight, right.embed_tokens.weight)
 
 
-def test_decay_of_tables_is_torch_adamws_where_rows_move():
+@pytest.mark.parametrize(("name", "rates"), [("muon", {"table_rate": 0.01}), ("adamw", {"learning_rate": 0.01})])
+def test_decay_of_tables_is_torch_adamws_where_rows_move(name, rates):
     left, right = small(), small()
-    ours = build("muon", left, table_rate=0.01, vector_rate=0.01, table_decay=0.5)
+    ours = build(name, left, **rates, epsilon=1e-10, table_decay=0.5)
     theirs = torch.optim.AdamW(right.parameters(), lr=0.01, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.5)
     gradient = torch.randn(11, 6)
     gradient[3] = 0.0

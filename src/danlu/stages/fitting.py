@@ -1,10 +1,14 @@
 """Whether an objective, a model family and a dataset go together."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from danlu.core.errors import BadSettings, TokenizerMismatch
 from danlu.models import MODELS
 from danlu.objectives import OBJECTIVES
+
+if TYPE_CHECKING:
+    from danlu.models.config import ModelConfig
 
 
 def check_kind(objective: str, family: str) -> None:
@@ -50,6 +54,16 @@ def check_tokenizer(objective: str, folder: Path, vocab_size: int | None) -> Non
         raise TokenizerMismatch(
             f"--objective.name {objective} needs the special token(s) {named}, and {folder} lacks them. Leave --tokenizer out, "
             f"and one is trained that has them; or train it yourself: danlu tokenizer DATASET -o TOKENIZER {how}."
+        )
+
+
+def check_rows(model: "ModelConfig", row_tokens: int | None) -> None:
+    """Raise BadSettings where rows are asked for that are longer than the context that the model was given."""
+    said = model.sizes.get("context")
+    if row_tokens and said in model.model_fields_set and row_tokens > model.context:
+        raise BadSettings(
+            f"--row_tokens {row_tokens} is more than the context of {model.context} that --model.{said} gives the model. "
+            f"Leave out --model.{said}, and the model's context is a row; or give shorter rows, or a longer context."
         )
 
 

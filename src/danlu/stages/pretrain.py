@@ -148,6 +148,7 @@ def pretrain(config: Pretrain) -> Artifact | None:
     check_out(config.out, config.overwrite)
     fitting.check_kind(config.objective.name, config.model.name)
     start.check(config)
+    fitting.check_rows(config.model, config.row_tokens)
     if config.brought:
         fitting.check_tokenizer(config.objective.name, config.brought, config.vocab_size)
     dataset = open_artifact(config.dataset, "dataset")

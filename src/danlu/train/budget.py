@@ -90,10 +90,10 @@ def choose(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed | None = Non
 
 def candidates(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, spent_s: float = 0.0) -> Iterator[Candidate]:
     """Every plan worth judging that the budget and memory allow."""
-    iterations = _iterations(fixed)
+    iterations, lengths = _iterations(fixed), _row_lengths(fixed)
     least = fixed.vocab_size or corpus.vocabularies[0]
     for shape in _shapes(corpus, fixed):
-        for row_tokens in [fixed.row_tokens] if fixed.row_tokens else ROW_TOKENS:
+        for row_tokens in lengths:
             for rows in _rows(row_tokens, fixed, corpus.train_bytes / corpus.bytes_per_token[shape.vocab]):
                 micro_rows = fixed.micro_rows or max(1, min(-(-rows // fixed.processes), MICRO_TOKENS // row_tokens))
                 memory = memory_bytes(shape, row_tokens, micro_rows, pace, fixed.dtype or pace.dtype)
@@ -180,6 +180,14 @@ def inner_width(width: int) -> int:
 def heads(width: int) -> int:
     """Heads of 32 channels in narrow models and of 64 in wide ones: fewer heads cost less softmax and learn alike."""
     return max(1, width // (64 if width >= 192 else 32))
+
+
+def _row_lengths(fixed: Fixed) -> tuple[int, ...]:
+    """Lengths of a row worth trying: none beyond the context, where one is given."""
+    context = fixed.model.get(MODELS[fixed.model.get("name", "qwen3")].Config.sizes.get("context", ""))
+    if fixed.row_tokens or context is None:
+        return (fixed.row_tokens,) if fixed.row_tokens else ROW_TOKENS
+    return tuple(length for length in ROW_TOKENS if length <= context) or (context,)
 
 
 def _rows(row_tokens: int, fixed: Fixed, text_tokens: float) -> list[int]:

@@ -84,15 +84,15 @@ def rates(optimiser: str, steps: int, shape: Shape, again: float = 0.0) -> dict[
     Short runs want short memories: Muon's momentum averages a share of the run, no more (docs/decisions/0061). Text that
     comes again is learned by heart in the tables first: so they forget, the more the oftener it comes (0199).
     """
+    forgetting = FORGETTING * again / max(steps, 1)
     match optimiser:
         case "muon":
-            momentum = min(0.95, max(0.75, 1 - 0.2 * (300 / max(steps, 1)) ** 0.4))
-            rate = 0.015
+            momentum, rate = min(0.95, max(0.75, 1 - 0.2 * (300 / max(steps, 1)) ** 0.4)), 0.015
             return {"name": "muon", "learning_rate": rate, "table_rate": rate, "vector_rate": rate, "momentum": round(momentum, 3),
-                    "table_decay": round(FORGETTING * again / (max(steps, 1) * rate), 3),
-                    "iterations": ITERATIONS}  # fmt: skip
+                    "table_decay": round(forgetting / rate, 3), "iterations": ITERATIONS}  # fmt: skip
         case "adamw":
-            return {"name": "adamw", "learning_rate": 0.003 * (128 / shape.width) ** 0.5}
+            rate = 0.003 * (128 / shape.width) ** 0.5
+            return {"name": "adamw", "learning_rate": rate, "table_decay": round(forgetting / rate, 3)}
     return {"name": optimiser}
 
 

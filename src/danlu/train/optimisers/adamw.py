@@ -1,7 +1,7 @@
 """AdamW: adaptive steps with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -9,7 +9,8 @@ from torch.nn import Parameter
 
 from danlu.core.settings import Named
 from danlu.train.optimisers import OPTIMISERS
-from danlu.train.optimisers.roles import decaying
+from danlu.train.optimisers.roles import decaying, roles
+from danlu.train.optimisers.tables import decay_rows
 
 
 @OPTIMISERS.register
@@ -30,8 +31,12 @@ class AdamW(torch.optim.AdamW):
         """Smallest divisor, in gradient units."""
         weight_decay: float = Field(0.1, ge=0)
         """Pull of matrices towards zero, a fraction per unit of rate."""
+        table_decay: float = Field(0.0, ge=0)
+        """Pull of embeddings and heads towards zero, a fraction per unit of rate, in the rows that a step moves: keeps repeated
+        text from being learned by heart."""
 
     def __init__(self, config: Config, named_parameters: Iterable[tuple[str, Parameter]]):
+        named_parameters = list(named_parameters)
         super().__init__(
             decaying(named_parameters, config.learning_rate, config.weight_decay),
             lr=config.learning_rate,
@@ -39,3 +44,15 @@ class AdamW(torch.optim.AdamW):
             eps=config.epsilon,
             fused=True,
         )
+        self.table_decay, self.tables = config.table_decay, roles(named_parameters).tables
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Move every parameter that has a gradient once."""
+        with torch.enable_grad():
+            loss = closure() if closure else None
+        if self.table_decay:
+            moving = [table for table in self.tables if table.grad is not None]
+            decay_rows(moving, self.param_groups[0]["lr"] * self.table_decay)
+        super().step()
+        return loss

@@ -17,6 +17,7 @@ from danlu.core.settings import Named
 from danlu.train.optimisers import OPTIMISERS
 from danlu.train.optimisers.orthogonal import COEFFICIENTS, orthogonalise
 from danlu.train.optimisers.roles import roles
+from danlu.train.optimisers.tables import decay_rows
 
 
 @OPTIMISERS.register
@@ -113,23 +114,6 @@ class Muon(torch.optim.Optimizer):
         if name not in state:
             state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         return state[name]
-
-
-def decay_rows(tables: list[Tensor], share: float) -> None:
-    """Shrink by this share every row that has a gradient; one that no token asked for stays as it is.
-
-    Rows that are seldom read would else vanish between two readings, and the norm that reads them has gradients without bound.
-
-    >>> table = Parameter(torch.ones(3, 2))
-    >>> table.grad = torch.tensor([[0.0, 0.0], [0.0, 2.0], [1.0, 0.0]])
-    >>> with torch.no_grad():
-    ...     decay_rows([table], 0.25)
-    >>> table.tolist()
-    [[1.0, 1.0], [0.75, 0.75], [0.75, 0.75]]
-    """
-    for table in tables:
-        assert table.grad is not None
-        table.mul_(1 - share * (table.grad != 0).any(dim=-1, keepdim=True))
 
 
 def step_scale(shape: torch.Size) -> float:

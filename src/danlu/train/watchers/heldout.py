@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _FEWEST = 5000  # tokens: fewer say little
 _ENOUGH = 30_000  # tokens: what is said of the finished model
+_BY_HEART = 1.01  # times the lowest loss: the same documents each time, so that a rise is no luck of the draw
 
 
 @WATCHERS.register
@@ -51,6 +52,12 @@ class Heldout(Watcher):
 
     def finish(self, run: "Run") -> None:
         """What is said of the finished model rests on more documents than the curve, whose points need to be cheap."""
+        best, last = run.done.best, run.done.heldout
+        if run.world.first and best and last["loss"] > _BY_HEART * best["loss"]:
+            log.warn(
+                f"held-out loss was lowest at step {best['step']} ({best['loss']:.4g}) and ended at {last['loss']:.4g}: the model "
+                f"began to learn its text by heart. More text helps, or less training (--budget, --steps), or a smaller model."
+            )
         if not self.config.tokens:
             self.measure(run, max(planned(run) // 20, _ENOUGH), last=True)
 

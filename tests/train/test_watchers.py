@@ -76,7 +76,8 @@ def test_heldout_scores_whole_documents_at_the_asked_times(tmp_path, tokens, hel
 @pytest.mark.parametrize(("rise", "told"), [(1.02, 1), (1.005, 0)])
 def test_a_text_learned_by_heart_is_told(tmp_path, tokens, heldout, rise, told):
     watcher = build("heldout", Tools(heldout=heldout), every=3)
-    assert not events(tmp_path, run := small_run(tmp_path, tokens, watchers=[watcher]), "warn"), "the last was the lowest"
+    run = small_run(tmp_path, tokens, watchers=[watcher])
+    assert not events(tmp_path, run, "warn"), "the last was the lowest"
     run.done.best = {"step": 3, "loss": run.done.heldout["loss"] / rise}
     with log.listening(log.JsonLines(tmp_path / "later.jsonl")):
         watcher.finish(run)

@@ -32,7 +32,7 @@ class AdamW(torch.optim.AdamW):
         weight_decay: float = Field(0.1, ge=0)
         """Pull of matrices towards zero, a fraction per unit of rate."""
         table_decay: float = Field(0.0, ge=0)
-        """Pull of embeddings and heads towards zero, a fraction per unit of rate, in the rows that a step moves: keeps repeated
+        """Pull of embeddings and heads towards zero, a fraction per unit of rate, in rows larger than new ones: keeps repeated
         text from being learned by heart."""
 
     def __init__(self, config: Config, named_parameters: Iterable[tuple[str, Parameter]]):

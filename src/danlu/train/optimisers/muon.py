@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = Field(0.0, ge=0)
         """Pull of matrices towards zero, a fraction per unit of rate."""
         table_decay: float = Field(0.0, ge=0)
-        """Pull of embeddings and heads towards zero, a fraction per unit of rate, in the rows that a step moves: keeps repeated
+        """Pull of embeddings and heads towards zero, a fraction per unit of rate, in rows larger than new ones: keeps repeated
         text from being learned by heart."""
         iterations: int = Field(4, ge=1, le=len(COEFFICIENTS))
         """Steps that make an update orthogonal; fewer are cheaper and rougher."""

@@ -54,11 +54,12 @@ def main(options):
             if name.startswith("dial,") and plan is None:
                 continue  # its factors need the dial's own cell
             cell = run_cell(dataset, work / "model", budget, options.seed, resolve(CELLS[name], plan))
-            cells = {**(json.loads(path.read_text())["figures"]["cells"] if path.is_file() else {}), key: cell}
+            kept = json.loads(path.read_text()) if path.is_file() else {"figures": {"cells": {}}}
+            cells = {**kept["figures"]["cells"], key: cell}
             print(key, {k: v for k, v in cells[key].items() if k != "plan"}, file=sys.stderr, flush=True)
             save("budget_grid", claim=__doc__.splitlines()[0], target="within 3 % of the best of >= 12; ends within 10 %",
                  settings={"cells": CELLS, "command": "danlu pretrain DATASET --budget B"},
-                 figures={"summary": summary(cells), "cells": cells})  # fmt: skip
+                 figures={"summary": summary(cells), "cells": cells}, notes=kept.get("notes", ""))  # fmt: skip
     if path.is_file():
         print(json.dumps(json.loads(path.read_text())["figures"]["summary"], indent=1))
 

@@ -89,7 +89,8 @@ def rates(optimiser: str, steps: int, shape: Shape, again: float = 0.0) -> dict[
         case "muon":
             momentum, rate = min(0.95, max(0.75, 1 - 0.2 * (300 / max(steps, 1)) ** 0.4)), 0.015
             return {"name": "muon", "learning_rate": rate, "table_rate": rate, "vector_rate": rate,
-                    "momentum": round(momentum, 3), "table_decay": round(forgetting / rate, 3), "iterations": ITERATIONS}  # fmt: skip
+                    "momentum": round(momentum, 3), "iterations": ITERATIONS,
+                    "table_decay": round(forgetting / rate, 3)}  # fmt: skip
         case "adamw":
             rate = 0.003 * (128 / shape.width) ** 0.5
             return {"name": "adamw", "learning_rate": rate, "table_decay": round(forgetting / rate, 3)}

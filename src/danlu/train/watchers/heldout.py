@@ -56,7 +56,8 @@ class Heldout(Watcher):
         if run.world.first and best and last["loss"] > _BY_HEART * best["loss"]:
             log.warn(
                 f"held-out loss was lowest at step {best['step']} ({best['loss']:.4g}) and ended at {last['loss']:.4g}: the "
-                f"model began to learn its text by heart. More text helps, or less training (--budget, --steps), or a smaller model."
+                f"model began to learn its text by heart. More text helps, or less training (--budget, --steps), or a smaller "
+                f"model."
             )
         if not self.config.tokens:
             self.measure(run, max(planned(run) // 20, _ENOUGH), last=True)

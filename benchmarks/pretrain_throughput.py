@@ -62,10 +62,7 @@ def keep(args, figures):
     name = "pretrain_throughput" + ("" if args.dtype == "float32" else f"_{args.dtype}")
     before = harness.RESULTS / f"{name}.json"
     kept = json.loads(before.read_text()) if before.is_file() else {"figures": {}}
-    for size, found in kept["figures"].items():
-        if size not in figures:
-            found.setdefault("measured", {"date": kept["date"]} | {key: kept["settings"][key] for key in ("seconds", "repeats")})
-            figures = {size: found} | figures
+    figures = {size: found for size, found in kept["figures"].items() if size not in figures} | figures
     return harness.save(
         name,
         claim="pre-training tokens/s and peak memory at equal shape and dtype, 2 threads",

@@ -61,7 +61,7 @@ def token_set(folder: Path, documents=None) -> TokenSet:
 
 def small_run(
     folder: Path, tokens: TokenSet, *, steps=7, rows=6, micro_rows=6, row_tokens=13, seed=0, world=None, mode="auto", watchers=(),
-    guard=None, optimiser="adamw", objective=None, keep=2, max_norm=1.0, family="qwen3", prepare=None,
+    guard=None, optimiser="adamw", objective=None, keep=2, max_norm=1.0, family="qwen3", prepare=None, rates=None,
 ) -> Run:  # fmt: skip
     world = world or World()
     torch.manual_seed(99)
@@ -70,7 +70,7 @@ def small_run(
         prepare(model)
     objective = objective or OBJECTIVES.build(OBJECTIVES["causal"].Config())
     parallel = Parallel(model, objective, world, mode)
-    config = OPTIMISERS[optimiser].Config()
+    config = OPTIMISERS[optimiser].Config(**(rates or {}))
     return Run(
         parallel=parallel,
         optimiser=OPTIMISERS.build(config, list(model.named_parameters())),

@@ -42,7 +42,7 @@ def main(folder: Path, mode: str, optimiser: str, stop_after: int, family: str =
         family, _, adapter = family.partition("+")
         run = small_run(
             folder, tokens, world=world, mode=mode, optimiser=optimiser, steps=9, micro_rows=2, watchers=[losses], family=family,
-            prepare=(lambda model: moved(model, adapter, base="int8")) if adapter else None,
+            prepare=(lambda model: moved(model, adapter, base="int8")) if adapter else None, rates={"table_decay": 0.5},
         )  # fmt: skip
         saved = run.checkpoints.latest()
         if saved:

@@ -34,4 +34,5 @@ def _answer(measurer: Measurer, request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    sys.modules["pandas"] = None  # type: ignore[assignment]  # pyarrow would import it to ask whether a list is one of its own
     main()

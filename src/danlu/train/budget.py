@@ -213,8 +213,8 @@ def _plan(budget: Budget, corpus: Corpus, pace: Pace, fixed: Fixed, best: Candid
     if "rope_theta" in config.model_fields:
         sizes["rope_theta"] = law.rope_theta(best.row_tokens)
     epochs = best.tokens * corpus.bytes_per_token[shape.vocab] / corpus.train_bytes
-    again = max(epochs - 1, 0.0) if fixed.forgets else 0.0
-    optimiser = {**law.rates(fixed.optimiser.get("name", "muon"), best.steps, shape, again), **fixed.optimiser}
+    forgetting = law.forgetting(epochs, best.steps, corpus.train_bytes) if fixed.forgets else 0.0
+    optimiser = {**law.rates(fixed.optimiser.get("name", "muon"), best.steps, shape, forgetting), **fixed.optimiser}
     if optimiser["name"] == "muon" and pace.matmul_flops["bfloat16"] > 1.2 * pace.matmul_flops["float32"]:
         optimiser.setdefault("dtype", "bfloat16")
     schedule = {**law.schedule(fixed.schedule.get("name", "wsd")), **fixed.schedule}

@@ -38,6 +38,9 @@ has tokens (Muennighoff et al., table 2), divided by 1 + EXCESS * weights for ea
 FORGETTING = 2.0
 """Rate times decay of the tables over each pass through the text after the first: 2 shrink a weight that nothing moves to a
 seventh. With half as much or 1.5 times as much our runs ended within 1.2 % (LOG.md)."""
+MOST_FORGETTING, LEARNT_WHOLE = 0.04, 500_000
+"""Most of that at one step, however short a pass (our runs tried no more); and the bytes of text below which it is less, in
+proportion: a few pages can only be learned by heart, and tables that forget them leave a model that adapters move badly."""
 ITERATIONS = 4
 """Steps of Muon's iteration: a fifth changes nothing that can be measured."""
 
@@ -78,13 +81,12 @@ def worth(bytes_read: float, train_bytes: float, repeats: float = REPEATS) -> fl
     return fresh * (1 + repeats * (1 - math.exp(-repeated / repeats)))
 
 
-def rates(optimiser: str, steps: int, shape: Shape, again: float = 0.0) -> dict[str, float | int | str]:
-    """Settings of an optimiser for a run of `steps` steps, its name included; `again`: passes through the text after the first.
+def rates(optimiser: str, steps: int, shape: Shape, forgetting: float = 0.0) -> dict[str, float | int | str]:
+    """Settings of an optimiser for a run of `steps` steps, its name included; `forgetting`: rate times decay of its tables.
 
     Short runs want short memories: Muon's momentum averages a share of the run, no more (docs/decisions/0061). Text that
     comes again is learned by heart in the tables first: so they forget, the more the oftener it comes (0199).
     """
-    forgetting = FORGETTING * again / max(steps, 1)
     match optimiser:
         case "muon":
             momentum, rate = min(0.95, max(0.75, 1 - 0.2 * (300 / max(steps, 1)) ** 0.4)), 0.015
@@ -95,6 +97,16 @@ def rates(optimiser: str, steps: int, shape: Shape, again: float = 0.0) -> dict[
             rate = 0.003 * (128 / shape.width) ** 0.5
             return {"name": "adamw", "learning_rate": rate, "table_decay": round(forgetting / rate, 3)}
     return {"name": optimiser}
+
+
+def forgetting(epochs: float, steps: int, train_bytes: int) -> float:
+    """Rate times decay of the tables at each of `steps` steps that read a text `epochs` times.
+
+    >>> forgetting(1.0, 400, 10**6), forgetting(5.0, 400, 10**6), forgetting(50.0, 400, 10_000)
+    (0.0, 0.02, 0.0008)
+    """
+    most = FORGETTING * max(epochs - 1, 0.0) / max(steps, 1)
+    return min(most, MOST_FORGETTING) * min(1.0, train_bytes / LEARNT_WHOLE)
 
 
 def schedule(name: str) -> dict[str, float | str]:

@@ -63,6 +63,8 @@ def main(options):
                 target="a block stays when its mean gain exceeds the spread of seeds",
                 settings={"size": SIZE, "blocks": BLOCKS, **vars(options), "text": options.text.name},
                 figures={"summary": summary(cells), "cells": cells},
+                command=f"ablations.py --name {options.name} --text TEXT --vocab_size {options.vocab_size} "
+                f"--cpu_s {options.cpu_s:g} --seeds {options.seeds}" + (f" --only {options.only}" if options.only else ""),
             )
     for name, line in summary(cells).items():
         print(f"{name:20}", line)

@@ -79,11 +79,12 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float | i
 
 
 def save(name: str, *, claim: str, target: str, settings: Mapping[str, Any], figures: Any,
-         versions: Mapping[str, Any] | None = None, notes: str = "") -> Path:  # fmt: skip
-    """Write benchmarks/results/NAME.json with everything needed to repeat and to judge."""
+         versions: Mapping[str, Any] | None = None, notes: str = "", command: str = "") -> Path:  # fmt: skip
+    """Write benchmarks/results/NAME.json with everything needed to repeat and to judge; `command`: where NAME is no script's."""
     path = RESULTS / f"{name}.json"
     record = {
-        "claim": claim, "target": target, "command": f"python benchmarks/{name}.py", "date": datetime.date.today().isoformat(),
+        "claim": claim, "target": target, "command": f"python benchmarks/{command or name + '.py'}",
+        "date": datetime.date.today().isoformat(),
         "settings": _portable(settings), "figures": figures, "versions": dict(versions or {}), "notes": notes,
         "machine": describe(), "load_average": os.getloadavg(), "code": code_version(),
     }  # fmt: skip

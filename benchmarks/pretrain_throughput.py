@@ -74,6 +74,7 @@ def keep(args, figures):
             "optimiser": "AdamW, fused",
         },
         figures=figures,
+        command=f"pretrain_throughput.py --nanogpt CHECKOUT --dtype {args.dtype}",
     )
 
 

@@ -197,8 +197,10 @@ def compare(options):
     }
     name = "time_to_quality" + ("_compiled" if options.compiled else "") + ("_cpu" if options.clock == "cpu" else "")
     save(name, claim=__doc__.splitlines()[0], target="<= 1/3 of nanoGPT's training time, reach for 1/5",
-         settings={"ours": SETTINGS, "rates": RATES, **vars(options), "text": Path(options.text).name, "nanogpt": "a checkout"},
-         figures=figures)  # fmt: skip
+         settings={**vars(options), "ours": SETTINGS, "our rates": RATES, "text": Path(options.text).name,
+                   "nanogpt": "a checkout"},
+         figures=figures, command=f"time_to_quality.py --nanogpt CHECKOUT --text input.txt --clock {options.clock}"
+                                  + (" --compiled" if options.compiled else ""))  # fmt: skip
     print(json.dumps({key: value for key, value in figures.items() if key != "runs"}, indent=1))
 
 

@@ -1,5 +1,7 @@
 """The generated parts of the documentation are as fresh as what they are generated from."""
 
+import json
+
 import pytest
 from tools import api_fields, atlas, benchmarks_table, quickstart_output, reference, regions, scale
 
@@ -14,6 +16,12 @@ def test_generated_pages_are_fresh(tool):
         str(path.relative_to(regions.ROOT)) for path, text in tool.pages().items() if path.read_text(encoding="utf-8") != text
     ]
     assert stale == [], "run: make pages"
+
+
+@pytest.mark.parametrize("path", sorted((regions.ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_the_command_that_repeats_a_figure_exists(path):
+    words = json.loads(path.read_text(encoding="utf-8"))["command"].split()
+    assert words[0] == "python" and (regions.ROOT / words[1]).is_file(), words
 
 
 def test_every_setting_speaks_chinese_too():

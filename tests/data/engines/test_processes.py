@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from danlu.core.errors import DanluError
@@ -27,6 +29,14 @@ def test_every_shard_is_measured_once(work):
     done = list(processes().measure(Steps(), work))
     assert sorted(shard.number for shard in done) == [shard.number for shard, _ in work] == [0, 1, 2]
     assert all(path.is_file() for _, path in work)
+
+
+def test_workers_do_without_pandas_where_it_is_installed(work, tmp_path, monkeypatch):
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "pandas.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n__version__ = '3.0.0'\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "path"), os.environ.get("PYTHONPATH", "")]))
+    assert len(list(processes().measure(Steps(), work))) == 3
+    assert not (tmp_path / "imported").exists()
 
 
 def test_a_failure_in_a_worker_is_raised_here_and_leaves_no_process(work, tmp_path):

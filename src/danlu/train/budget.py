@@ -184,9 +184,9 @@ def heads(width: int) -> int:
 
 def _row_lengths(fixed: Fixed) -> tuple[int, ...]:
     """Lengths of a row worth trying: none beyond the context, where one is given."""
-    context = fixed.model.get(MODELS[fixed.model.get("name", "qwen3")].Config.sizes.get("context", ""))
-    if fixed.row_tokens or context is None:
-        return (fixed.row_tokens,) if fixed.row_tokens else ROW_TOKENS
+    if fixed.row_tokens:
+        return (fixed.row_tokens,)
+    context = fixed.model.get(MODELS[fixed.model.get("name", "qwen3")].Config.sizes.get("context", ""), ROW_TOKENS[-1])
     return tuple(length for length in ROW_TOKENS if length <= context) or (context,)
 
 

@@ -185,7 +185,7 @@ def main() -> None:
     path = harness.save(
         "tokenizer_speed", claim="16k byte-level BPE: training and encoding speed, same ids as tokenizers",
         target="train >= 2x and encode >= 4.5x tokenizers, one text at a time and as a batch",
-        settings={"megabytes": given.megabytes, "vocab_size": VOCAB, "repeats": given.repeats, "shared_texts": SHARED.is_dir(),
+        settings={"megabytes": given.megabytes, "vocab_size": VOCAB, "rounds": given.repeats, "shared_texts": SHARED.is_dir(),
                   "documents": "about 4 kB each, each repeated as often as the size needs"},
         figures=figures, versions={name: version(name) for name in names},
         notes="danlu, tokenizers and tiktoken: identical ids over the whole text. rustbpe trains on a fifth, encodes all",

@@ -52,7 +52,12 @@ def base_model(home: Path) -> Path:
     data = danlu.prepare(str(home / "text"), out=home / "data", filters=[], dedups=[], holdout=0.05)
     tokenizer = danlu.tokenizer(dataset=data.path, out=home / "tokenizer", vocab_size=320)
     return danlu.pretrain(
-        dataset=data.path, tokenizer=tokenizer.path, out=home / "base", budget="150k tokens", row_tokens=64
+        dataset=data.path,
+        tokenizer=tokenizer.path,
+        out=home / "base",
+        budget="150k tokens",
+        row_tokens=64,
+        model={"hidden_size": 96, "num_hidden_layers": 3},
     ).path
 
 

@@ -113,11 +113,13 @@ def _tokenizer(record: dict[str, Any]) -> Iterator[Line]:
         ("encode one text at a time", "16k BPE, encoding text by text, MB/s", "16k BPE 逐篇编码，MB/s"),
         ("encode a batch", "16k BPE, encoding in batches, MB/s", "16k BPE 成批编码，MB/s"),
     )
+    megabytes, rounds = (record["settings"][key] for key in ("megabytes", "rounds"))
     for task, english, chinese in tasks:
         rates, ratios = record["figures"][f"{task}, MB/s"], record["figures"][f"{task}, danlu against"]
         for other, across in ratios.items():
-            yield Line(english, chinese, other, f"{rates['danlu']['median']:.3g}", f"{rates[other]['median']:.3g}",
-                       ratio(across["median"]), first=other == "tokenizers")  # fmt: skip
+            yield Line(f"{english}, {megabytes} MB, {rounds} rounds", f"{chinese}，{megabytes} MB，{rounds} 轮", other,
+                       f"{rates['danlu']['median']:.3g}", f"{rates[other]['median']:.3g}", ratio(across["median"]),
+                       first=other == "tokenizers")  # fmt: skip
 
 
 @reads("generate_speed")

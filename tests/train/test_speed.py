@@ -36,6 +36,25 @@ def test_fit_recovers_the_prices_that_made_the_times():
     assert speed.fit_positive(works, times) == pytest.approx(prices)
 
 
+def test_probes_tell_the_prices_apart(monkeypatch):
+    prices = {"layer_s": 1.2e-3, "flop_s": 5e-12, "element_s": 7e-10, "score_s": 4e-9}
+
+    def seconds(probe):
+        shape, rows, row_tokens = probe
+        return step_seconds(shape, row_tokens, rows, rows, PACE.model_copy(update={**prices, "parameter_s": 0.0}))
+
+    monkeypatch.setattr(speed, "_model", lambda shape, dtype: shape)
+    monkeypatch.setattr(speed, "training_step", lambda *probe: probe)
+    monkeypatch.setattr(speed, "seconds_of", seconds)
+    assert speed._fit_steps("float32", peak=1e12) == pytest.approx(tuple(prices.values()))
+
+
+def test_longer_rows_cost_what_their_scores_cost():
+    dear = PACE.model_copy(update={"score_s": 1e-8})
+    more = [step_seconds(SHAPE, row, 1024 // row, 8, dear) - step_seconds(SHAPE, row, 1024 // row, 8, PACE) for row in (128, 512)]
+    assert more == pytest.approx([1024 * 6 * 128 * 1e-8, 1024 * 6 * 512 * 1e-8])
+
+
 def test_fit_never_pays_for_work():
     assert min(speed.fit_positive([(1, 1), (2, 1), (3, 1)], [3.0, 2.0, 1.0])) >= 0
 

@@ -43,10 +43,13 @@ class Shape:
         """
         return 6.0 * (self.matrices + self.vocab * self.width) + 12.0 * self.layers * self.width * row_tokens
 
-    def elements_per_token(self, row_tokens: int) -> float:
-        """Activation elements touched outside products: norms, rotations, gates, attention weights, softmax over words."""
-        layer = 38 * self.width + 4 * self.inner + 1.5 * row_tokens * self.heads
-        return self.layers * layer + 4 * self.vocab + 12 * self.width
+    def elements_per_token(self) -> float:
+        """Activation elements touched outside products and attention: norms, rotations, gates, softmax over words."""
+        return self.layers * (38 * self.width + 4 * self.inner) + 4 * self.vocab + 12 * self.width
+
+    def scores_per_token(self, row_tokens: int) -> float:
+        """Scores of attention, as the full square: each costs an exponential forward and another backward."""
+        return float(self.layers * self.heads * row_tokens)
 
     def kept_elements_per_token(self) -> float:
         """Activation elements that wait for the backward pass."""
@@ -65,7 +68,8 @@ def step_seconds(shape: Shape, row_tokens: int, rows: int, micro_rows: int, pace
     return (
         pace.layer_s * (shape.layers + 1) * -(-rows // micro_rows)
         + pace.flop_s * tokens * shape.flops_per_token(row_tokens)
-        + pace.element_s * tokens * shape.elements_per_token(row_tokens)
+        + pace.element_s * tokens * shape.elements_per_token()
+        + pace.score_s * tokens * shape.scores_per_token(row_tokens)
         + pace.update_s * shape.update_flops(iterations)
         + pace.parameter_s * shape.parameters
     )

@@ -32,9 +32,10 @@ CONTEXT = 0.006
 """Share that longer rows gain, by the logarithm of their tokens."""
 DEPTH = 0.02
 """Share lost to few layers: DEPTH / layers. Equal weights in more layers ended lower in most of our runs."""
-REPEATS, EXCESS = 15.4, 1.75
+REPEATS, EXCESS = 3.9, 0.1
 """Passes over the same text after which another teaches almost nothing: REPEATS in models with far fewer weights than the text
-has tokens (Muennighoff et al., table 2), divided by 1 + EXCESS * weights for each token (our runs, up to 6 weights a token)."""
+has tokens, divided by 1 + EXCESS * weights for each token. Fitted to how our runs of one, three and ten minutes rank, whose
+tables forget (LOG.md; up to 17 weights a token); far larger models are worth 15 passes (Muennighoff et al., table 2)."""
 FORGETTING = 2.0
 """Rate times decay of the tables over each pass through the text after the first: 2 shrink a weight that nothing moves to a
 seventh. With half as much or 1.5 times as much our runs ended within 1.2 % (LOG.md)."""
@@ -72,7 +73,7 @@ def worth(bytes_read: float, train_bytes: float, repeats: float = REPEATS) -> fl
     """Fresh bytes that `bytes_read` bytes of a text of `train_bytes` are worth, repetition included.
 
     >>> worth(500.0, 1000.0), round(worth(4000.0, 1000.0)), round(worth(1e9, 1000.0))
-    (500.0, 3726, 16400)
+    (500.0, 3093, 4900)
     >>> round(worth(4000.0, 1000.0, repeats=1.25))
     2137
     """

@@ -26,7 +26,9 @@ class Pace(Settings):
     flop_s: float = Field(gt=0)
     """Seconds of one floating-point operation in a model's products."""
     element_s: float = Field(ge=0)
-    """Seconds of one activation element: norms, rotations, gates, softmax."""
+    """Seconds of one activation element outside attention: norms, rotations, gates, softmax over words."""
+    score_s: float = Field(0.0, ge=0)
+    """Seconds of one score of attention, forward and backward, beyond its products."""
     update_s: float = Field(0.0, ge=0)
     """Seconds of one operation of the optimiser's matrix iterations."""
     parameter_s: float = Field(0.0, ge=0)

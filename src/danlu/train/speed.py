@@ -22,14 +22,16 @@ from danlu.train.optimisers import OPTIMISERS
 from danlu.train.plan import Dtype, Pace
 
 _DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_PROBES = (  # one dimension at a time is large: width, vocabulary, depth, inner width
-    (Shape(width=64, inner=192, layers=1, heads=2, vocab=512), 512),
-    (Shape(width=256, inner=768, layers=2, heads=4, vocab=512), 1024),
-    (Shape(width=64, inner=192, layers=6, heads=2, vocab=512), 256),
-    (Shape(width=128, inner=384, layers=2, heads=4, vocab=8192), 1024),
-    (Shape(width=128, inner=384, layers=4, heads=4, vocab=1024), 2048),
-)
 _ROW_TOKENS = 128
+_PROBES = (  # one dimension at a time is large: width, depth, vocabulary, tokens of a step, tokens of a row
+    (Shape(width=64, inner=192, layers=1, heads=2, vocab=512), 4, _ROW_TOKENS),
+    (Shape(width=256, inner=768, layers=2, heads=4, vocab=512), 8, _ROW_TOKENS),
+    (Shape(width=64, inner=192, layers=6, heads=2, vocab=512), 2, _ROW_TOKENS),
+    (Shape(width=128, inner=384, layers=2, heads=4, vocab=8192), 8, _ROW_TOKENS),
+    (Shape(width=128, inner=384, layers=4, heads=4, vocab=1024), 16, _ROW_TOKENS),
+    (Shape(width=96, inner=256, layers=4, heads=3, vocab=512), 4, 4 * _ROW_TOKENS),
+)
+"""Shape, rows of a step, tokens of a row."""
 
 
 def measure(threads: int | None = None, dtype: Dtype | None = None) -> Pace:
@@ -41,7 +43,7 @@ def measure(threads: int | None = None, dtype: Dtype | None = None) -> Pace:
         torch.set_num_threads(threads)
         peaks: dict[Dtype, float] = {name: matmul_flops(kind) for name, kind in _DTYPES.items()}
         dtype = dtype or fastest_dtype(peaks)
-        layer_s, flop_s, element_s = _fit_steps(dtype, peaks[dtype])
+        layer_s, flop_s, element_s, score_s = _fit_steps(dtype, peaks[dtype])
         update_s, parameter_s = _update_costs(peaks)
         bandwidth = memory_bandwidth()
     finally:
@@ -54,6 +56,7 @@ def measure(threads: int | None = None, dtype: Dtype | None = None) -> Pace:
         layer_s=layer_s,
         flop_s=flop_s,
         element_s=element_s,
+        score_s=score_s,
         update_s=update_s,
         parameter_s=parameter_s,
         activation_bytes=_kept_bytes(dtype),
@@ -142,15 +145,15 @@ def _model(shape: Shape, dtype: Dtype = "float32") -> CausalLM:
     return model
 
 
-def _fit_steps(dtype: Dtype, peak: float) -> tuple[float, float, float]:
-    """Seconds of starting a layer, of an operation in a product, and of an element, fitted to the probes' times."""
+def _fit_steps(dtype: Dtype, peak: float) -> tuple[float, float, float, float]:
+    """Seconds of starting a layer, of an operation in a product, of an element and of a score, fitted to the probes' times."""
     works, times = [], []
-    for shape, tokens in _PROBES:
-        times.append(seconds_of(training_step(_model(shape, dtype), tokens // _ROW_TOKENS, _ROW_TOKENS)))
-        work = (shape.layers + 1, tokens * shape.flops_per_token(_ROW_TOKENS), tokens * shape.elements_per_token(_ROW_TOKENS))
-        works.append(work)
-    layer_s, flop_s, element_s = fit_positive(works, times)
-    return layer_s, max(flop_s, 1.0 / peak), element_s
+    for shape, rows, row_tokens in _PROBES:
+        times.append(seconds_of(training_step(_model(shape, dtype), rows, row_tokens)))
+        each = (shape.flops_per_token(row_tokens), shape.elements_per_token(), shape.scores_per_token(row_tokens))
+        works.append((shape.layers + 1, *(rows * row_tokens * one for one in each)))
+    layer_s, flop_s, element_s, score_s = fit_positive(works, times)
+    return layer_s, max(flop_s, 1.0 / peak), element_s, score_s
 
 
 def fit_positive(works: Sequence[Sequence[float]], times: Sequence[float]) -> list[float]:
@@ -194,7 +197,8 @@ def _update_costs(peaks: dict[Dtype, float]) -> tuple[float, float]:
 
 def _kept_bytes(dtype: Dtype) -> float:
     """Bytes for each activation element that `Shape.kept_elements_per_token` counts, from what autograd really keeps."""
-    shape, tokens = _PROBES[1]
+    shape, rows, _ = _PROBES[1]
+    tokens = rows * _ROW_TOKENS
     model = _model(shape, dtype)
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     seen: dict[int, int] = {}
@@ -205,7 +209,7 @@ def _kept_bytes(dtype: Dtype) -> float:
             seen[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    ids = torch.zeros(tokens // _ROW_TOKENS, _ROW_TOKENS, dtype=torch.int64)
+    ids = torch.zeros(rows, _ROW_TOKENS, dtype=torch.int64)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         hidden = model.hidden(ids)
     assert hidden.requires_grad

@@ -170,9 +170,9 @@ class Page:
             timeout_s,
         )
 
-    def click(self, selector: str, words: str = "") -> None:
-        """Click the first visible element that fits; with `words`, that shows or is labelled with them."""
-        place = self.until(
+    def place(self, selector: str, words: str = "") -> dict[str, float]:
+        """Where the first visible element is that fits; with `words`, that shows or is labelled with them."""
+        return self.until(
             f"""(() => {{
               const names = (one) => [one.innerText, one.getAttribute('aria-label'), one.title];
               const found = [...document.querySelectorAll({json.dumps(selector)})].find((one) =>
@@ -183,8 +183,15 @@ class Page:
               return {{x: box.x + box.width / 2, y: box.y + box.height / 2}};
             }})()"""
         )
+
+    def mouse(self, kind: str, place: dict[str, float]) -> None:
+        self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+
+    def click(self, selector: str, words: str = "") -> None:
+        """Click the first visible element that fits."""
+        place = self.place(selector, words)
         for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+            self.mouse(kind, place)
 
     def move(self, selector: str, across: float = 0.5) -> None:
         """Put the pointer over an element."""

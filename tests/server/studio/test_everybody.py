@@ -51,6 +51,21 @@ def test_dark_and_light(page):
     page.until(f"document.querySelector('#view') && {ground} === {json.dumps(light)}")
 
 
+def test_a_change_of_light_takes_neither_a_click_nor_a_message_away(page, fake):
+    """A computer that turns dark at sunset does so between a press and its release, or while an error is shown."""
+    place = page.place(".prefs button", "中文")
+    page.mouse("mousePressed", place)
+    page.prefers(color_scheme="dark")
+    page.until("document.querySelector('.prefs [aria-label]').getAttribute('aria-label') === 'Light'")
+    page.mouse("mouseReleased", place)
+    page.sees("对话", ".nav")
+    page.run("document.querySelector('.banner').hidden = false")
+    page.run("document.querySelector('.prefs [aria-label]').focus()")
+    page.prefers(color_scheme="light")
+    page.until("document.activeElement.getAttribute('aria-label') === '深色'")
+    assert page.run("document.querySelector('.banner').hidden") is False
+
+
 def test_a_phone_shows_everything_without_scrolling_sideways(page, fake):
     fake.script["wide"] = (
         "x" * 300 + "\n\n```\n" + "y" * 300 + "\n```\n\n|" + " wide |" * 20 + "\n|" + "---|" * 20 + "\n|" + " cell |" * 20

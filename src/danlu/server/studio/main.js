@@ -31,15 +31,13 @@ function frame() {
   banner = h("div", {class: "banner", role: "alert", hidden: true});
   const links = Object.keys(VIEWS).map((name) => h("a", {href: `#/${name}`, "aria-current": name === here ? "page" : null}, icon(name), h("span", {}, t(`nav.${name}`))));
   const other = language === "en" ? "zh" : "en";
-  const dark = isDark();
   replace(app,
     h("a", {class: "skip", href: "#view", onclick: (event) => { event.preventDefault(); document.getElementById("view").focus(); }}, t("nav.skip")),
     h("a", {class: "brand", href: "#/chat"}, h("img", {src: "/studio/mark.svg", alt: "", width: "32", height: "32"}), h("span", {}, h("b", {}, "丹炉"), " Danlu")),
     h("nav", {class: "nav", "aria-label": t("nav.title")}, links),
     h("div", {class: "prefs"},
       h("button", {type: "button", class: "tool", lang: other === "zh" ? "zh-CN" : "en", title: t("nav.language"), onclick: async () => { await speak(other); await start(); document.querySelector(".prefs button").focus(); }}, LANGUAGES[other]),
-      h("button", {type: "button", class: "tool", title: t(dark ? "nav.light" : "nav.dark"), "aria-label": t(dark ? "nav.light" : "nav.dark"), onclick: () => { paint(dark ? "light" : "dark"); frameKeepingView(); }},
-        icon(dark ? "sun" : "moon"))),
+      lightSwitch()),
     banner,
     h("main", {id: "view", tabindex: "-1"}),
     live);
@@ -52,13 +50,16 @@ function paint(theme) {
   kept.set("theme", theme);
 }
 
-/** Draw the frame anew around the view that is there. */
-function frameKeepingView() {
-  const view = document.getElementById("view");
-  const active = document.activeElement;
-  frame();
-  document.getElementById("view").replaceWith(view);
-  (active.isConnected && view.contains(active) ? active : document.querySelector(".prefs button:last-child")).focus(); // typing goes on
+function lightSwitch() {
+  return offerLight(h("button", {type: "button", class: "tool light", onclick: (event) => { paint(isDark() ? "light" : "dark"); offerLight(event.currentTarget); }}));
+}
+
+/** Show on the switch the light that there is not. Nothing else of the page is drawn anew: a press not yet released stays a click, a shown error stays. */
+function offerLight(button) {
+  const dark = isDark();
+  button.title = t(dark ? "nav.light" : "nav.dark");
+  button.ariaLabel = button.title;
+  return replace(button, icon(dark ? "sun" : "moon"));
 }
 
 async function start() {
@@ -103,6 +104,6 @@ window.addEventListener("hashchange", async () => {
   await start();
   document.getElementById("view").focus({preventScroll: true}); // readers by ear and by keyboard go on in the new view
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (!document.documentElement.dataset.theme) frameKeepingView(); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { app.querySelectorAll(".prefs .light").forEach(offerLight); });
 await speak(language);
 await start();

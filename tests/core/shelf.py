@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from danlu.core.registry import Registry, _names
+from danlu.core.registry import Registry, _installed, _offers
 
 FILES = {
     "__init__.py": '"""Knobs for tests."""\n\nfrom danlu.core.registry import Registry\n\nKNOBS = Registry("knob", __name__)\n',
@@ -65,5 +65,6 @@ def make_shelf(folder: Path, monkeypatch: pytest.MonkeyPatch, package: str = "kn
     monkeypatch.syspath_prepend(str(folder))
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
-    _names.cache_clear()
+    for cache in (_offers, _installed):
+        cache.cache_clear()
     return __import__(package).KNOBS

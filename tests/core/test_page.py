@@ -36,6 +36,7 @@ def page_with(text):
     page.text(text)
     page.facts({text: text})
     page.table([text], [[text], [5], [True]])
+    page.bars([text, text], [[text, 5], ["none", 0]], text)
     page.code(text)
     page.fold(text, text)
     figure, axes = new_figure(2, 1)
@@ -48,7 +49,19 @@ def test_an_attack_in_every_place_stays_text():
     seen = Reader(page_with(ATTACK))
     assert not {"script", "img", "iframe"} & set(seen.tags)
     assert not [name for name, _ in seen.attributes if name.startswith("on")]
-    assert seen.text.count(ATTACK) >= 9
+    assert seen.text.count(ATTACK) >= 13
+
+
+def test_bars_are_as_long_as_their_amounts():
+    page = Page("x")
+    page.bars(["reason", "went", "stayed"], [["a", 25, 75], ["b", 0, 50], ["c", 0, 0]], "what became of them")
+    page.bars(["reason", "went"], [], "nothing")
+    drawn = page.render()
+    lengths = re.findall(r'class="p(\d)" style="width:([\d.]+)%"', drawn)
+    assert lengths == [("0", "25.00"), ("1", "75.00"), ("1", "50.00")]
+    head = re.search(r"<thead>.*?</thead>", drawn)[0]
+    assert head.count("<i ") == 2  # colours are told apart where there is more than one
+    assert [name for name in re.findall(r"<th[^>]*>(?:<i[^>]*></i> )?(\w*)", head) if name] == ["reason", "went", "stayed"]
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20))

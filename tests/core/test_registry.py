@@ -37,6 +37,20 @@ def test_an_alias_is_the_same_thing(knobs):
     assert "box" not in knobs.names()
 
 
+def test_a_plug_in_stands_beside_the_files(tmp_path, monkeypatch):
+    found = tmp_path / "elsewhere-1.0.dist-info"
+    found.mkdir()
+    (found / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
+    (found / "entry_points.txt").write_text("[knobs_for_tests]\noval = elsewhere:Oval\n")
+    (tmp_path / "elsewhere.py").write_text("class Oval:\n    pass\n")
+    knobs = make_shelf(tmp_path, monkeypatch)
+    assert knobs.names() == ["oval", "round", "square"] and knobs.summary("oval") == "(installed plug-in)"
+    assert "elsewhere" not in sys.modules
+    assert knobs["oval"].__module__ == "elsewhere"
+    assert knobs["box"] is knobs["square"]
+    monkeypatch.delitem(sys.modules, "elsewhere")
+
+
 def test_an_unknown_name_is_answered_with_near_names(knobs):
     with pytest.raises(UnknownName, match=r"no knob called 'sqare'. Did you mean square\?"):
         knobs["sqare"]

@@ -223,7 +223,13 @@ def test_the_report_is_one_page_with_the_figures(sources, tmp_path):
     page, card = (found.path / "report.html").read_text(), (found.path / "README.md").read_text()
     for said in ("near copies", "repetition.repeated_5_grams", "rows.jsonl"):
         assert said in page or said in card
-    assert "<svg" in page and not re.search(r"""(src|href)=["']https?:|<script|@import|url\(http""", page)
+    lengths, reasons = (
+        re.findall(r"<tr><td>([^<]*)</td>.*?<td class=bar>(<i .*?)?</td>", table)
+        for table in re.findall(r'<table class="bars">.*?</table>', page)[::-1]
+    )
+    assert [bar for _, bar in reasons] and all("width:" in bar for _, bar in reasons)
+    assert lengths[0][1] and lengths[-1][1]  # the classes begin and end with documents
+    assert not re.search(r"""(src|href)=["']https?:|<script|@import|url\(http""", page)
     assert json.loads((found.path / "report.json").read_text())["ledger"] == found.lineage.ledger
 
 

@@ -1,6 +1,7 @@
 """A report page: one HTML file with nothing outside it, readable without scripts, in light and dark.
 
-Charts are matplotlib figures kept as SVG whose text stays text, so Chinese labels use the reader's own fonts.
+Charts are matplotlib figures kept as SVG whose text stays text, so Chinese labels use the reader's own fonts; bars are rows of a
+table, which a page writes without matplotlib (it takes longer to load and to lay out than a small dataset to prepare).
 """
 
 import html
@@ -29,6 +30,9 @@ figcaption,.small{color:#7a828c;font-size:.85rem}.facts{display:flex;flex-wrap:w
 .facts div{background:var(--soft);border-left:3px solid var(--accent);padding:.4rem .8rem}
 .facts b{display:block;font-size:1.15rem}
 summary{cursor:pointer;color:var(--accent)}
+table.bars{display:table;width:100%}table.bars td,table.bars th{white-space:nowrap}table.bars td.bar{width:99%;min-width:6rem}
+.bar i{display:inline-block;height:.8em;vertical-align:middle;min-width:2px}th i{display:inline-block;width:.7em;height:.7em}
+i.p0{background:var(--accent)}i.p1{background:#3a6ea5}
 """
 
 
@@ -58,6 +62,19 @@ class Page:
         head = "".join(f"<th{' class=n' * (place in numbers)}>{html.escape(name)}</th>" for place, name in enumerate(columns))
         body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
         self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+    def bars(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> None:
+        """A table whose rows end in a bar: first a name, then one or two amounts, which are the parts of the bar."""
+        rows = [list(row) for row in rows]
+        whole = max((sum(row[1:]) for row in rows), default=0) or 1
+        colours = [f'<i class="p{part}"></i>' if len(columns) > 2 else "" for part in range(len(columns) - 1)]
+        amounts = zip(colours, columns[1:], strict=True)
+        head = f"<th>{html.escape(columns[0])}</th>" + "".join(
+            f"<th class=n>{mark} {html.escape(name)}</th>" for mark, name in amounts
+        )
+        body = "".join(f"<tr>{''.join(map(_cell, row))}<td class=bar>{_bar(row[1:], whole)}</td></tr>" for row in rows)
+        table = f'<table class="bars"><thead><tr>{head}<th></th></tr></thead><tbody>{body}</tbody></table>'
+        self._parts.append(f"<figure>{table}<figcaption>{html.escape(caption)}</figcaption></figure>")
 
     def code(self, text: str) -> None:
         """Text as it is, in a fixed-width face."""
@@ -116,6 +133,11 @@ def new_figure(width: float = 8.0, height: float = 3.2, columns: int = 1) -> Any
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(1, columns)
+
+
+def _bar(parts: Sequence[float], whole: float) -> str:
+    drawn = (f'<i class="p{part}" style="width:{100 * value / whole:.2f}%"></i>' for part, value in enumerate(parts) if value)
+    return "".join(drawn)
 
 
 def _cell(value: Any) -> str:

@@ -11,7 +11,7 @@ import importlib.util
 import pkgutil
 import re
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -40,7 +40,7 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """Every name on offer, from file names and installed plug-ins; imports nothing."""
-        return list(_names(self.package))
+        return list(_offers(self.package))
 
     def __contains__(self, name: str) -> bool:
         return name in self.names()
@@ -72,14 +72,12 @@ class Registry(Generic[T]):
         return text.splitlines()[0] if text else "(installed plug-in)"
 
     def _find(self, name: str) -> None:
-        if name in self.names():
-            for plugin in entry_points(group=self.package, name=name):
-                self._things[name] = plugin.load()
-                return
-            importlib.import_module(f"{self.package}.{name}")
-            return
-        for module in self.names():  # perhaps an alias: only then is the whole shelf read
-            importlib.import_module(f"{self.package}.{module}")
+        offers = _offers(self.package)
+        for other in [name] if name in offers else offers:  # perhaps an alias: only then is the whole shelf read
+            if plugin := offers[other]:
+                self._things[other] = plugin.load()
+            else:
+                importlib.import_module(f"{self.package}.{other}")
 
 
 def _folders(package: str) -> list[str]:
@@ -88,11 +86,19 @@ def _folders(package: str) -> list[str]:
 
 
 @functools.cache
-def _names(package: str) -> tuple[str, ...]:
+def _offers(package: str) -> dict[str, EntryPoint | None]:
+    """The names of a shelf in order, each with its plug-in, or with None where it is a file."""
     files = {
         module.name for folder in _folders(package) for module in pkgutil.iter_modules([folder]) if _registers(folder, module)
     }
-    return tuple(sorted(files | {plugin.name for plugin in entry_points(group=package)}))
+    offers = dict.fromkeys(files) | {plugin.name: plugin for plugin in _installed().select(group=package)}
+    return dict(sorted(offers.items()))
+
+
+@functools.cache
+def _installed() -> Any:
+    """The entry points of everything installed: to find those of one group, all must be read."""
+    return entry_points()
 
 
 def _registers(folder: str, module: pkgutil.ModuleInfo) -> bool:

@@ -3,11 +3,12 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from danlu.core import files
-from danlu.core.page import Page, new_figure, write_report
+from danlu.core.page import Page, write_report
 from danlu.core.units import size
 from danlu.data.filters import FILTERS
 from danlu.data.forms import FORMS
@@ -131,11 +132,12 @@ def _page(folder: Path, steps: Steps, done: Prepared) -> Page:
     page.table(("", *UNITS), _rows(done))
     gone = _gone(done)
     if gone:
-        page.figure(_why_figure(gone), "Characters that did not stay, by reason")
+        rows = [(row.removeprefix("dropped: "), characters) for row, characters in gone.items()]
+        page.bars(("reason", "characters"), rows, "Characters that did not stay, by reason")
     else:
         page.text("Everything that was read stayed.")
     page.heading("Lengths")
-    page.figure(_length_figure(done), "Documents by length in characters: those that stayed and those that went")
+    page.bars(("characters", "went", "stayed"), _lengths(done), "Documents by length: those that went and those that stayed")
     page.heading("Sources and licences")
     page.table(("source", "licences", "read", "kept", "share kept"), _source_rows(done))
     page.heading("Languages")
@@ -152,28 +154,19 @@ def _page(folder: Path, steps: Steps, done: Prepared) -> Page:
 
 
 def _gone(done: Prepared) -> dict[str, int]:
-    """Characters that did not stay, by reason."""
+    """Characters that did not stay, by reason, the most first."""
     total, stays = done.ledger.total(), ("read", "split", "train", "validation", "edited")
-    return {row: total[row][1] for row in sorted(total, key=order) if row not in stays and total[row][1]}
+    gone = {row: total[row][1] for row in sorted(total, key=order) if row not in stays and total[row][1]}
+    return dict(sorted(gone.items(), key=lambda item: -item[1]))
 
 
-def _why_figure(gone: Mapping[str, int]) -> Any:
-    figure, axes = new_figure(height=0.6 + 0.28 * len(gone))
-    axes.barh([row.removeprefix("dropped: ") for row in gone], list(gone.values()), color="#b5432a")
-    axes.invert_yaxis()
-    axes.set_xlabel("characters")
-    return figure
-
-
-def _length_figure(done: Prepared) -> Any:
-    figure, axes = new_figure()
-    for counts, label, colour in ((done.statistics.kept, "stayed", "#3a6ea5"), (done.statistics.gone, "went", "#b5432a")):
-        axes.step(EDGES, counts, where="post", label=label, color=colour)
-    axes.set_xscale("log")
-    axes.set_xlabel("characters")
-    axes.set_ylabel("documents")
-    axes.legend()
-    return figure
+def _lengths(done: Prepared) -> list[tuple[str, int, int]]:
+    """From the shortest class of lengths that has documents to the longest: its bounds, how many went, how many stayed."""
+    gone, kept = done.statistics.gone.tolist(), done.statistics.kept.tolist()
+    full = [place for place in range(len(EDGES)) if gone[place] or kept[place]]
+    bounds = [f"{low:,} to {high - 1:,}" if high > low + 1 else f"{low:,}" for low, high in pairwise((0, *EDGES[1:]))]
+    bounds.append(f"{EDGES[-1]:,} or more")
+    return [(bounds[place], gone[place], kept[place]) for place in range(min(full), max(full) + 1)] if full else []
 
 
 def _examples(folder: Path) -> list[dict[str, Any]]:

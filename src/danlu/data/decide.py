@@ -1,9 +1,10 @@
 """Which documents stay: rules on stored signals, then copies, then the held-out part. Reads no text.
 
-Memory: about 50 bytes a document and one column of keys at a time; all keys only of documents that have copies.
+Memory: about 50 bytes a document and KEYS_BYTES, or one column of keys where that is more; all keys only of documents that have
+copies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ TRAIN, VALIDATION, TAIL, EMPTY = range(4)
 FIRST = 4
 LONG_CHARACTERS = 65_536
 """A longer document gives its end to validation instead of being chosen whole."""
+
+KEYS_BYTES = 1 << 25
+"""Columns of keys are read so many bytes at a time: each reading opens every shard."""
 
 
 @dataclass
@@ -54,14 +58,15 @@ def decide(steps: Steps, shards: Sequence[Path], holdout: float, seed: int) -> D
     ]
     dedups = [DEDUPS.build(config) for config in steps.dedups]
     names = [f"dropped: {name}.{rule.name}" for name, _, rule in rules] + [f"{dedup.kind} copies" for dedup in dedups]
-    verdicts = np.concatenate([_judge(path, rules) for path in shards])
-    ids, quality, source = _column(shards, "id"), _column(shards, "quality"), _sources(shards)
+    sources: dict[str, int] = {}
+    judged = [_judge(path, rules, sources) for path in shards]
+    verdicts, ids, quality, source, characters = (np.concatenate(parts) for parts in zip(*judged, strict=True))
     rest = np.full(len(verdicts), -1), np.zeros(len(verdicts), np.int16)
     decision = Decision(verdicts, *rest, ids, names, [(name, rule) for name, _, rule in rules])
     for number, dedup in enumerate(dedups):
         _drop_copies(decision, FIRST + len(rules) + number, dedup.columns(), shards, quality, source)
     most = LONG_CHARACTERS if steps.form is None else None
-    _hold_out(decision, _column(shards, "characters"), holdout, seed, most)
+    _hold_out(decision, characters, holdout, seed, most)
     return decision
 
 
@@ -76,33 +81,34 @@ def first_broken(table: Any, rules: Sequence[tuple[str, Any, Rule]]) -> Array:
     return broken
 
 
-def _judge(path: Path, rules: Sequence[tuple[str, Any, Rule]]) -> Array:
-    import pyarrow.parquet as pq
-
+def _judge(path: Path, rules: Sequence[tuple[str, Any, Rule]], sources: dict[str, int]) -> tuple[Array, ...]:
+    """Verdict, id, quality, place of the source (in the order in which `sources` got to know them) and characters of each row."""
     signals = sorted({f"signal:{rule.signal}" for _, _, rule in rules})
-    table = pq.read_table(path, columns=["profile", "characters", *signals])
+    table = _read(path, ["id", "source", "profile", "characters", "quality", *signals])
     broken = first_broken(table, rules)
     verdicts = np.where(broken >= 0, broken + FIRST, TRAIN).astype(np.int16)
-    verdicts[table.column("characters").to_numpy() == 0] = EMPTY
-    return verdicts
+    ids, quality, characters = (table.column(name).to_numpy() for name in ("id", "quality", "characters"))
+    verdicts[characters == 0] = EMPTY
+    source = np.array([sources.setdefault(name, len(sources)) for name in table.column("source").to_pylist()], np.int32)
+    return verdicts, ids, quality, source, characters
 
 
-def _column(shards: Sequence[Path], name: str) -> Array:
+def _read(path: Path, columns: Sequence[str]) -> Any:
+    """Columns of a measured shard."""
     import pyarrow.parquet as pq
 
-    return np.concatenate([pq.read_table(path, columns=[name]).column(0).to_numpy() for path in shards])
+    with pq.ParquetFile(path) as file:
+        return file.read(list(columns))
 
 
-def _sources(shards: Sequence[Path]) -> Array:
-    """The place of each document's source in the order in which sources appear."""
-    import pyarrow.parquet as pq
-
-    places: dict[str, int] = {}
-    found = [
-        [places.setdefault(name, len(places)) for name in pq.read_table(path, columns=["source"]).column(0).to_pylist()]
-        for path in shards
-    ]
-    return np.array([place for part in found for place in part], np.int32)
+def _keys(shards: Sequence[Path], names: Sequence[str], documents: int) -> Iterator[Array]:
+    """Columns of keys of all documents, one after another."""
+    at_once = max(KEYS_BYTES // (8 * max(documents, 1)), 1)
+    for begin in range(0, len(names), at_once):
+        some = [f"key:{name}" for name in names[begin : begin + at_once]]
+        tables = [_read(path, some) for path in shards]
+        for name in some:
+            yield np.concatenate([table.column(name).to_numpy() for table in tables])
 
 
 def _drop_copies(
@@ -112,11 +118,11 @@ def _drop_copies(
     then smallest id; no order of work can change it."""
     live = np.flatnonzero(decision.verdicts == TRAIN)
     clusters = Clusters(len(live))
-    for name in columns:
-        clusters.join(_column(shards, f"key:{name}")[live])
+    for column in _keys(shards, columns, len(decision.ids)):
+        clusters.join(column[live])
     crowded = live[np.bincount(clusters.root, minlength=len(live))[clusters.root] > 1]
     crowded = crowded[np.lexsort((decision.ids[crowded], source[crowded], -quality[crowded]))]
-    keys = np.stack([_column(shards, f"key:{name}")[crowded] for name in columns], axis=1)
+    keys = np.stack([column[crowded] for column in _keys(shards, columns, len(decision.ids))], axis=1)
     twins = nearest_kept(keys)
     copy = twins >= 0
     decision.verdicts[crowded[copy]] = verdict

@@ -15,6 +15,9 @@ _LAST_HAN = 0x323AF
 _UNITS = ((0x3005, 0x3007), (0x3041, 0x3096), (0x309D, 0x309F), (0x30A1, 0x30FA), (0x30FC, 0x312F), (0x31A0, 0x31BF),
           (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F))  # fmt: skip
 APOSTROPHES = "'’"
+_MAJORS = np.full(128, SYMBOL, np.uint8)
+"""The kind of a character by the first letter of its Unicode category."""
+_MAJORS[[ord(major) for major in "LNM"]] = LETTER, WORD, WORD
 
 
 def kind(letter: str) -> int:
@@ -51,10 +54,12 @@ def _tables() -> tuple[Array, Array]:
     rest = np.ones(_TABLE, bool)
     for low, high in (*_UNITS, (0xAC00, 0xD7A3), (0xD800, 0xF8FF)):
         rest[low : high + 1] = False
-    for code in np.flatnonzero(rest).tolist():
-        letter = chr(code)
-        kinds[code] = kind(letter)
-        mixed[code] = ord(lower(letter))
+    codes = np.flatnonzero(rest)
+    letters = [chr(code) for code in codes.tolist()]
+    kinds[codes] = _MAJORS[np.frombuffer("".join([unicodedata.category(letter)[0] for letter in letters]).encode(), np.uint8)]
+    kinds[[code for code, letter in zip(codes.tolist(), letters, strict=True) if letter.isspace()]] = BLANK
+    kinds[ord("_")], kinds[ord("\n")] = WORD, LINE_END
+    mixed[codes] = [ord(lower(letter)) for letter in letters]
     kinds[_TABLE], kinds[_TABLE + 1] = UNIT, SYMBOL
     return kinds, mix(mixed + np.uint64(1))
 

@@ -6,6 +6,7 @@ threshold needs no second reading. Memory is bounded by a batch, not by the shar
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from danlu.core import files
+from danlu.core.errors import BadInput
 from danlu.data import languages
 from danlu.data.decode import Unreadable
 from danlu.data.dedup import DEDUPS
@@ -82,6 +84,11 @@ class Measurer:
     def _rows(self, shard: Shard, ledger: Ledger, notes: IO[str]) -> Iterator[Row]:
         for piece in shard.pieces:
             found = 0
+            if not os.access(
+                piece.place, os.R_OK
+            ):  # no fault of the text, so nothing to note in a file that a later run takes over
+                raise BadInput(f"{piece.place} was found and can no longer be read. Put it back, or leave it out of the sources; "
+                               f"what is done is kept: run the same command again.")  # fmt: skip
             try:
                 for item in self._reader(piece.reader).read(Opened(piece), self.steps.max_document_chars):
                     row = item if isinstance(item, Bad) else self._row(piece, item)

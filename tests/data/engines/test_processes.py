@@ -2,9 +2,10 @@ import os
 
 import pytest
 
-from danlu.core.errors import DanluError
+from danlu.core.errors import BadInput, DanluError
 from danlu.data.engines import ENGINES
 from danlu.data.engines import processes as module
+from danlu.data.engines.sequential import Sequential
 from danlu.data.plan import plan
 from danlu.data.sources import Found
 from danlu.data.steps import Steps
@@ -39,10 +40,24 @@ def test_workers_do_without_pandas_where_it_is_installed(work, tmp_path, monkeyp
     assert not (tmp_path / "imported").exists()
 
 
-def test_a_failure_in_a_worker_is_raised_here_and_leaves_no_process(work, tmp_path):
+@pytest.mark.parametrize("engine", ["processes", "sequential"])
+def test_a_file_that_is_gone_meanwhile_is_an_error_and_not_noted_as_bad(work, tmp_path, engine):
     (tmp_path / "1.txt").unlink()
-    with pytest.raises(RuntimeError, match=r"FileNotFoundError.*1\.txt"):
+    with pytest.raises(BadInput, match=r"1\.txt was found and can no longer be read"):
+        list(ENGINES.build(ENGINES[engine].Config()).measure(Steps(), work))
+    assert not work[1][1].exists()
+
+
+def test_a_failure_in_a_worker_is_raised_here(work, monkeypatch):
+    monkeypatch.setattr(Sequential, "measure", lambda *_: iter(()))  # all work is the child's
+    monkeypatch.setattr(module, "shard_as_dict", lambda shard: {"number": shard.number})
+    with pytest.raises(RuntimeError, match=r"a data worker failed(.|\n)*KeyError"):
         list(processes().measure(Steps(), work))
+
+
+def test_this_process_works_too(work, monkeypatch):
+    monkeypatch.setattr(module, "_feed", lambda *_: None)  # no child ever asks for work
+    assert len(list(processes().measure(Steps(), work))) == 3
 
 
 def test_a_killed_worker_is_an_error_that_says_how_to_go_on(work, monkeypatch):

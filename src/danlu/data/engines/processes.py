@@ -1,10 +1,11 @@
-"""Several processes on this machine share the shards; each is fed one at a time, so a slow one delays nobody."""
+"""Several processes on this machine share the shards, this one too; each takes one at a time, so a slow one delays nobody."""
 
 import json
 import subprocess
 import sys
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -30,7 +31,7 @@ class Processes:
     class Config(Named):
         name: Literal["processes"] = "processes"
         workers: int = Field(0, ge=0)
-        """Processes to start; 0 takes one for each core."""
+        """Processes that work, this one among them; 0 takes one for each core."""
 
     def __init__(self, config: Any):
         self.config = config
@@ -41,27 +42,42 @@ class Processes:
         if count < 2 or sum(shard.bytes for shard, _ in work) < _SMALL_BYTES:
             yield from Sequential(Sequential.Config()).measure(steps, work)
             return
-        workers = [_Worker(steps) for _ in range(count)]
-        free: SimpleQueue[_Worker] = SimpleQueue()
+        todo = deque(work)
+        done: SimpleQueue[Shard | Exception] = SimpleQueue()
+        workers = [_Worker(steps) for _ in range(count - 1)]
         for worker in workers:
-            free.put(worker)
-
-        def run(shard: Shard, path: Path) -> Shard:
-            worker = free.get()
-            try:
-                worker.ask(shard, path)
-            finally:
-                free.put(worker)
-            return shard
-
-        pool = ThreadPoolExecutor(count)
+            threading.Thread(target=_feed, args=(worker, todo, done), daemon=True).start()
+        mine = Sequential(Sequential.Config()).measure(steps, _taken(todo))
         try:
-            for done in as_completed([pool.submit(run, shard, path) for shard, path in work]):
-                yield done.result()
+            for _ in work:
+                if done.empty() and (shard := next(mine, None)):
+                    yield shard
+                else:
+                    answer = done.get()
+                    if isinstance(answer, Exception):
+                        raise answer
+                    yield answer
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            todo.clear()
             for worker in workers:
                 worker.stop()
+
+
+def _taken(todo: deque[tuple[Shard, Path]]) -> Iterator[tuple[Shard, Path]]:
+    """One piece of work after another, until all are taken."""
+    with suppress(IndexError):
+        while True:
+            yield todo.popleft()
+
+
+def _feed(worker: "_Worker", todo: deque[tuple[Shard, Path]], done: SimpleQueue[Shard | Exception]) -> None:
+    """Give a child one shard after another."""
+    try:
+        for shard, path in _taken(todo):
+            worker.ask(shard, path)
+            done.put(shard)
+    except Exception as error:
+        done.put(error)
 
 
 class _Worker:

@@ -1,6 +1,6 @@
 """One shard after another in this process: the oracle that the other engines must equal, and the debugger's friend."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ class Sequential:
     def __init__(self, config: Any):
         self.config = config
 
-    def measure(self, steps: Steps, work: Sequence[tuple[Shard, Path]]) -> Iterator[Shard]:
+    def measure(self, steps: Steps, work: Iterable[tuple[Shard, Path]]) -> Iterator[Shard]:
         """Measure every shard into its file; yields each as it is done."""
         measurer = Measurer(steps)
         for shard, path in work:

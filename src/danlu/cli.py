@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from danlu.core import process
 from danlu.core.errors import BadSettings, DanluError, UnknownName
 from danlu.stages import STAGES
 
@@ -24,6 +25,7 @@ _COMMON = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0 done, 1 failed, 2 wrong usage, 130 interrupted (and resumable)."""
+    process.ours |= argv is None
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words)

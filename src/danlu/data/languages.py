@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from danlu.data.letters import LINE_END, Array
+from danlu.data.letters import Array
 from danlu.data.texts import Texts
 
 STOP_WORDS: dict[str, tuple[str, ...]] = {
@@ -73,7 +73,7 @@ def guess(texts: Texts) -> list[str]:
     votes = stop_words(texts) @ _table()[1]
     kana = texts.count((texts.codes >= 0x3041) & (texts.codes <= 0x30FF))
     han = texts.count((texts.codes >= 0x3400) & (texts.codes <= 0x9FFF))
-    solid = texts.count(texts.kinds > LINE_END)
+    solid = texts.count_places(texts.solid)
     east, japanese = kana + han > 0.2 * solid, kana > 0.1 * (kana + han)
     names = np.array(list(STOP_WORDS))
     votes[:, np.isin(names, ("zh", "ja"))] = 0

@@ -64,6 +64,9 @@ class Measurer:
         }
         self.filters = [FILTERS.build(config) for config in steps.filters]
         self.dedups = [DEDUPS.build(config) for config in steps.dedups]
+        nothing = Texts([])  # its signals have names and no values
+        self.signals = [name for filter in self.filters for name in filter.measure(nothing)]
+        self.keys = [name for dedup in self.dedups for name in dedup.keys(nothing)]
         self.readers: dict[str, Reader] = {}
         self.form: Form | None = FORMS.build(steps.form) if steps.form else None
 
@@ -159,21 +162,20 @@ class Measurer:
 
     def _columns(self, rows: Sequence[Row], profiles: Sequence[str]) -> "_Columns":
         """Signals, keys and languages; each profile is measured apart, and what does not apply is not a number."""
-        nothing = Texts([])  # its signals have names and no values
-        found = _Columns([row.text for row in rows], {}, {}, [row.raw.language or "und" for row in rows])
-        for profile in ("prose", "code"):
+        signals = {name: np.full(len(rows), np.nan) for name in self.signals}
+        keys = {name: np.zeros(len(rows), np.uint64) for name in self.keys}
+        found = _Columns([row.text for row in rows], signals, keys, [row.raw.language or "und" for row in rows])
+        for profile in set(profiles):
             which = np.array([place for place, name in enumerate(profiles) if name == profile], np.int64)
             texts = Texts([rows[place].text for place in which])
             for filter in self.filters:
-                applies = profile in filter.profiles
-                for name, values in filter.measure(texts if applies else nothing).items():
-                    column = found.signals.setdefault(name, np.full(len(rows), np.nan))
-                    if applies:
-                        column[which] = values
+                if profile in filter.profiles:
+                    for name, values in filter.measure(texts).items():
+                        found.signals[name][which] = values
             wholes = Texts([rows[place].whole for place in which]) if self.form else texts
             for dedup in self.dedups:
-                for name, keys in dedup.keys(wholes).items():
-                    found.keys.setdefault(name, np.zeros(len(rows), np.uint64))[which] = keys
+                for name, values in dedup.keys(wholes).items():
+                    found.keys[name][which] = values
             if profile == "prose":
                 for place, language in zip(which, self._languages(texts), strict=True):
                     found.languages[place] = language

@@ -128,17 +128,17 @@ class Texts:
         return self._trimmed(starts[first], ends[last])
 
     @cached_property
-    def _solid(self) -> Array:
+    def solid(self) -> Array:
         """Places of all characters that are not white space."""
         return np.flatnonzero(self.kinds > LINE_END)
 
     def _full(self, starts: Array, ends: Array) -> Array:
-        return np.searchsorted(self._solid, starts) < np.searchsorted(self._solid, ends)
+        return np.searchsorted(self.solid, starts) < np.searchsorted(self.solid, ends)
 
     def _trimmed(self, starts: Array, ends: Array) -> Spans:
-        first, after = np.searchsorted(self._solid, starts), np.searchsorted(self._solid, ends)
+        first, after = np.searchsorted(self.solid, starts), np.searchsorted(self.solid, ends)
         full = first < after
-        starts, ends = self._solid[first[full]], self._solid[after[full] - 1] + 1
+        starts, ends = self.solid[first[full]], self.solid[after[full] - 1] + 1
         return Spans(starts, ends, self.starts, self.hash(starts, ends))
 
     @cached_property
@@ -148,8 +148,11 @@ class Texts:
 
     def count(self, mask: Array) -> Array:
         """True entries of an (N,) mask by document, (D,) int64."""
-        running = np.append(0, np.cumsum(mask, dtype=np.int64))
-        counts: Array = running[self.ends] - running[self.starts]
+        return self.count_places(np.flatnonzero(mask))
+
+    def count_places(self, places: Array) -> Array:
+        """How many of the places, which are in order, lie in each document, (D,) int64."""
+        counts: Array = np.searchsorted(places, self.ends) - np.searchsorted(places, self.starts)
         return counts
 
     def shingles(self, n: int) -> tuple[Array, Array]:

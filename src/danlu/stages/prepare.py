@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from danlu.core import files
+from danlu.core import files, process
 from danlu.core.artifact import Artifact, check_out, publish, work_folder
 from danlu.core.log import say
 from danlu.core.settings import Named, choice
@@ -41,7 +41,10 @@ class Prepare(Steps):
 def prepare(config: Prepare) -> Artifact:
     """Write a dataset."""
     from danlu.data import card, pipeline, provenance
+    from danlu.data.lean import lean
 
+    if process.ours:
+        lean()
     check_out(config.out, config.overwrite)
     work = work_folder(config.out)
     found, passed, licences = pipeline.find(config.sources, config.licences, config, work)

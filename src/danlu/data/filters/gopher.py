@@ -60,8 +60,10 @@ class Gopher(Filter):
             mean = np.where(runs * 2 > count, run_characters / runs, np.nan)
         lines = texts.lines
         line_count = lines.counts.astype(np.float64)
-        letters = np.append(0, np.cumsum((texts.kinds == LETTER) | (texts.kinds == UNIT)))
-        alphabetic = letters[words.ends] > letters[words.starts]
+        letters = (texts.kinds == LETTER) | (texts.kinds == UNIT)
+        alphabetic = letters[words.starts]
+        if len(rest := np.flatnonzero(~alphabetic)):  # the few words that begin with another sign
+            alphabetic[rest] = np.logical_or.reduceat(letters, np.stack([words.starts[rest], words.ends[rest]], 1).ravel())[::2]
         last = texts.codes[lines.ends - 1]
         three = (last == _DOT) & (lines.lengths >= 3)
         three &= (texts.codes[lines.ends - 2] == _DOT) & (texts.codes[lines.ends - 3] == _DOT)
@@ -115,10 +117,8 @@ def _all_stop_words() -> frozenset[str]:
 
 def _dots(texts: Texts) -> Array:
     """How often "..." stands in each document, counted without overlap."""
-    dot = texts.codes == _DOT
-    if not dot.any():
-        return np.zeros(len(texts), np.int64)
-    edge = np.diff(np.concatenate([[0], dot.view(np.int8), [0]]))
-    starts, ends = np.flatnonzero(edge == 1), np.flatnonzero(edge == -1)
+    dots = np.flatnonzero(texts.codes == _DOT)
+    apart = np.diff(dots) > 1
+    starts, ends = dots[np.append(True, apart)[: len(dots)]], dots[np.append(apart, True)[: len(dots)]] + 1
     owner = np.searchsorted(texts.ends, starts)
     return np.bincount(owner, weights=(ends - starts) // 3, minlength=len(texts))

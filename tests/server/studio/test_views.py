@@ -56,6 +56,20 @@ def test_the_runs_view_grows_with_the_run(page, fake):
     page.sees("3,456", ".fold table", timeout_s=6)
 
 
+def test_a_run_can_be_chosen_while_the_list_changes(page, fake):
+    """The list is asked for anew every few seconds; a press that began before and ends after is a click all the same."""
+    fake.runs = [run_record(30), {**run_record(40), "name": "second"}]
+    page.click(".nav a", "Runs")
+    page.sees("30 %", ".side-list a[aria-current]")
+    place = page.place(".side-list a", "second")
+    page.mouse("mousePressed", place)
+    fake.runs = [run_record(50), {**run_record(60), "name": "second"}]
+    page.sees("50 %", ".side-list a[aria-current]", timeout_s=6)
+    page.mouse("mouseReleased", place)
+    page.sees("second", ".side-list a[aria-current]")
+    page.sees("step 60 of 100", ".detail")
+
+
 def test_the_artefact_view_shows_card_sizes_lineage_and_licences(page, fake):
     fake.artefacts = [artefact_record()]
     page.click(".nav a", "Artefacts")

@@ -58,7 +58,7 @@ function lightSwitch() {
 function offerLight(button) {
   const dark = isDark();
   button.title = t(dark ? "nav.light" : "nav.dark");
-  button.ariaLabel = button.title;
+  button.setAttribute("aria-label", button.title);
   return replace(button, icon(dark ? "sun" : "moon"));
 }
 

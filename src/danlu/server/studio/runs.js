@@ -24,6 +24,7 @@ export function mount(root, {problem, rest, navigate}) {
   let name = rest || null;
   let shown = null;
   let runs = [];
+  const entries = new Map();
   let round = 0;
   replace(root, h("div", {class: "page split"}, h("h1", {}, t("nav.runs")), listBox, detail));
   const end = poll(async (signal) => {
@@ -37,21 +38,42 @@ export function mount(root, {problem, rest, navigate}) {
       if (shown === null) replace(detail, (shown = runView()).root);
       shown.update(run);
     }
-    const focused = listBox.querySelector(":focus")?.getAttribute("href");
-    replace(listBox, runs.map((run) => entry(run, run.name === name)));
-    if (focused) [...listBox.children].find((one) => one.getAttribute("href") === focused)?.focus();
+    list();
     if (!name) replace(detail, h("p", {class: "muted"}, t("runs.none")));
   }, SECONDS, problem);
   return {unmount: end};
 
-  function entry(run, here) {
-    const part = run.steps ? percent(Math.min((run.step ?? 0) / run.steps, 1), 0) : "";
-    return h("a", {href: `#/runs/${encodeURIComponent(run.name)}`, "aria-current": here ? "page" : null, onclick: (event) => {
+  /** The links stay the same elements while their words change: one that is being pressed, or has the focus, stays so. */
+  function list() {
+    const links = runs.map((run) => {
+      const made = entries.get(run.name) ?? entry(run.name);
+      entries.set(run.name, made);
+      made.update(run, run.name === name);
+      return made.root;
+    });
+    if (links.length === listBox.children.length && links.every((link, at) => link === listBox.children[at])) return;
+    const focused = links.find((link) => link === document.activeElement);
+    replace(listBox, links);
+    focused?.focus();
+  }
+
+  function entry(called) {
+    const state = h("span", {});
+    const rest = h("span", {});
+    const root = h("a", {href: `#/runs/${encodeURIComponent(called)}`, onclick: (event) => {
       if (event.ctrlKey || event.metaKey) return;
       event.preventDefault();
-      navigate(`#/runs/${encodeURIComponent(run.name)}`);
-    }}, h("b", {}, run.name), h("span", {class: "small"}, h("span", {class: `badge ${run.state}`}, t(`runs.state_${run.state}`)), " ", part,
-      run.loss === null || run.loss === undefined ? "" : ` · ${brief(run.heldout_loss ?? run.loss)}`));
+      navigate(root.getAttribute("href"));
+    }}, h("b", {}, called), h("span", {class: "small"}, state, rest));
+    return {root, update(run, here) {
+      if (here) root.setAttribute("aria-current", "page");
+      else root.removeAttribute("aria-current");
+      state.className = `badge ${run.state}`;
+      state.textContent = t(`runs.state_${run.state}`);
+      const part = run.steps ? percent(Math.min((run.step ?? 0) / run.steps, 1), 0) : "";
+      const loss = run.loss === null || run.loss === undefined ? "" : ` · ${brief(run.heldout_loss ?? run.loss)}`;
+      rest.textContent = ` ${part}${loss}`;
+    }};
   }
 }
 

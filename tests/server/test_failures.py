@@ -46,6 +46,37 @@ def slow(running, seconds):
     del runner.run
 
 
+@contextlib.contextmanager
+def held(running, rows):
+    """Steps of so many rows wait for the test's word, so that what is to happen before happens on a slow machine too."""
+    runner, go = runner_of(running), threading.Event()
+    run = runner.run
+
+    def late(pieces):
+        assert len({piece.row for piece in pieces}) < rows or go.wait(20)
+        return run(pieces)
+
+    runner.run = late
+    try:
+        yield go
+    finally:
+        go.set()
+        del runner.run
+
+
+def asked(running, jobs):
+    """Wait until the engine has so many answers to write."""
+    engine = running.service.models.all[0].engine
+    until(lambda: (state := engine.status()).running + state.waiting == jobs)
+
+
+def until(true, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_fault_fails_its_request_alone_and_is_not_repeated(fragile):
     runner, bad = runner_of(fragile), 200
     run = runner.run
@@ -101,27 +132,28 @@ def test_a_dead_engine_turns_health_to_503_and_fails_what_is_under_way(fragile):
 
 def test_a_stalled_engine_turns_health_to_503_until_it_moves(fragile):
     fragile.service.stall_s = 0.1
-    with slow(fragile, 0.8):
+    with held(fragile, rows=1) as go:
         thread = threading.Thread(target=fragile.post, args=("/v1/completions", {**ASK, "max_tokens": 1}))
         thread.start()
-        time.sleep(0.5)
-        stalled = fragile.get("/health")
+        until(lambda: fragile.get("/health").status_code == 503)
+        assert fragile.get("/health").json() == {"status": "stalled"}
+        go.set()
         thread.join()
-    assert stalled.status_code == 503 and stalled.json() == {"status": "stalled"}
     assert fragile.get("/health").status_code == 200
 
 
 def test_too_much_at_once_is_503_with_a_time_to_ask_again(fragile):
-    with slow(fragile, 0.3):
-        threads = [
-            threading.Thread(target=fragile.post, args=("/v1/completions", {**ASK, "max_tokens": 2, "n": 2})) for _ in range(2)
-        ]
+    answers: list[httpx2.Response] = []
+    body = {**ASK, "max_tokens": 2, "n": 2}
+    with held(fragile, rows=1) as go:
+        threads = [threading.Thread(target=lambda: answers.append(fragile.post("/v1/completions", body))) for _ in range(3)]
         for thread in threads:
             thread.start()
-        time.sleep(0.3)
-        refused = fragile.post("/v1/completions", {**ASK, "n": 2})
+        until(lambda: answers)  # nothing is written yet, so this is a refusal
+        go.set()
         for thread in threads:
             thread.join()
+    refused = answers[0]
     assert refused.status_code == 503 and refused.json()["error"]["code"] == "overloaded"
     assert int(refused.headers["retry-after"]) >= 1 and "x-should-retry" not in refused.headers
     assert fragile.metric("admission_rejections_total") >= 1
@@ -129,14 +161,15 @@ def test_too_much_at_once_is_503_with_a_time_to_ask_again(fragile):
 
 
 def test_a_client_that_leaves_the_line_holds_nobody_up(fragile):
-    with slow(fragile, 0.2):
+    with held(fragile, rows=2) as go:
         long = threading.Thread(
             target=fragile.post, args=("/v1/completions", {**ASK, "max_tokens": 8, "n": 2, "ignore_eos": True})
         )
         long.start()
-        time.sleep(0.3)
+        asked(fragile, 2)
         with pytest.raises(httpx2.ReadTimeout):
             httpx2.post(f"{fragile.url}/v1/completions", json=ASK, timeout=0.2)
+        go.set()
         long.join()
     assert fragile.get("/health").status_code == 200 and fragile.post("/v1/completions", ASK).status_code == 200
 

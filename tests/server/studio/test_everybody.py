@@ -59,6 +59,7 @@ def test_a_change_of_light_takes_neither_a_click_nor_a_message_away(page, fake):
     page.until("document.querySelector('.prefs [aria-label]').getAttribute('aria-label') === 'Light'")
     page.mouse("mouseReleased", place)
     page.sees("对话", ".nav")
+    page.until("document.activeElement.innerText === 'English'")  # the new page is complete
     page.run("document.querySelector('.banner').hidden = false")
     page.run("document.querySelector('.prefs [aria-label]').focus()")
     page.prefers(color_scheme="light")

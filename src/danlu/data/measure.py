@@ -87,9 +87,8 @@ class Measurer:
     def _rows(self, shard: Shard, ledger: Ledger, notes: IO[str]) -> Iterator[Row]:
         for piece in shard.pieces:
             found = 0
-            if not os.access(
-                piece.place, os.R_OK
-            ):  # no fault of the text, so nothing to note in a file that a later run takes over
+            if not os.access(piece.place, os.R_OK):
+                # no fault of the text: noted as unreadable, it would be lost to the next run as well, which takes this shard over
                 raise BadInput(f"{piece.place} was found and can no longer be read. Put it back, or leave it out of the sources; "
                                f"what is done is kept: run the same command again.")  # fmt: skip
             try:

@@ -4,6 +4,7 @@ As a script it is the command line: small_pretrain.py pretrain DATASET -o MODEL 
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ def pace():
     )  # fmt: skip
 
 
-def write_dataset(out: Path, documents: int = 60, heldout: int = 5) -> Path:
-    """A dataset artefact as the prepare stage leaves it."""
+def _sentences(split: str, index: int) -> str:
+    return SENTENCES[index % 4] * (2 + index % 5) + f"{split} {index}"
+
+
+def write_dataset(out: Path, documents: int = 60, heldout: int = 5, write: Callable[[str, int], str] = _sentences) -> Path:
+    """A dataset artefact as the prepare stage leaves it. write: the text of a document by its split and number."""
     import pyarrow as pa
 
     from danlu.core.artifact import publish
@@ -39,10 +44,9 @@ def write_dataset(out: Path, documents: int = 60, heldout: int = 5) -> Path:
 
     def rows(split, count):
         for index in range(count):
-            text = SENTENCES[index % 4] * (2 + index % 5) + f"{split} {index}"
             source, path = ("book", "web")[index % 2], f"{split}-{index % 3}.txt"
             yield {"id": f"{split}{index}", "source": source, "path": path, "line": index + 1,
-                   "text": text, "licence": "CC0-1.0", "language": "en", "signals": {}}  # fmt: skip
+                   "text": write(split, index), "licence": "CC0-1.0", "language": "en", "signals": {}}  # fmt: skip
 
     with publish(out, kind="dataset", stage="prepare", settings=Made(documents=documents)) as draft:
         for split, count in (("train", documents), ("validation", heldout)):

@@ -120,6 +120,17 @@ def test_a_long_document_gives_its_end_to_validation_and_nothing_is_lost(sources
     assert "licence unknown" in (found.path / "README.md").read_text().lower()
 
 
+@pytest.mark.parametrize("documents", [1, 2, 3])
+def test_chance_leaves_something_to_train_on_and_something_to_validate_on(tmp_path, documents):
+    """With so few documents chance may choose none, or, as here, all."""
+    rng = random.Random(5)
+    for number in range(documents):
+        (tmp_path / f"{number}.txt").write_text("\n\n".join(sentence(rng, 50) for _ in range(9)))
+    found = run(*tmp_path.glob("*.txt"), out=tmp_path / "out", holdout=0.97)
+    train, validation = (list(read_documents(found.path, split)) for split in ("train", "validation"))
+    assert len(train) == 1 and len(validation) == max(documents - 1, 1)
+
+
 @pytest.mark.parametrize("engine", [{"name": "processes", "workers": 2}, {"name": "daft"}])
 def test_every_engine_writes_the_same_bytes(sources, tmp_path, monkeypatch, engine):
     monkeypatch.setattr("danlu.data.plan.SHARD_BYTES", 8000)

@@ -98,6 +98,26 @@ def test_lineage_leads_back_and_figures_are_there(model, folder):
     open_artifact(model.path, "model", verify=True)
 
 
+def test_a_text_learned_by_heart_leaves_the_weights_of_the_lowest_loss(folder, tmp_path):
+    """Letters by chance: nothing in them helps with others, so that what is learned beyond their shares is learned by heart."""
+    chance = random.Random(7)
+    write_dataset(tmp_path / "data", 12, 4, lambda *_: "".join(chance.choices("abcdefgh", k=60)))
+    learned = {"dataset": tmp_path / "data", "steps": 120, "optimiser": {"name": "muon", "learning_rate": 0.02}}
+    made = {keep: pretrain(**settings(folder, str(tmp_path / keep), weights=keep, **learned)) for keep in ("best", "last")}
+    best, last = (one.lineage for one in made.values())
+    assert best.metrics["heldout_loss"] < 0.98 * last.metrics["heldout_loss"] and "weights_of_step" not in last.metrics
+    taken = best.metrics["weights_of_step"]
+    assert 0 < taken < 120 == best.metrics["steps"]
+    assert best.ledger["tokens"]["behind_the_weights"] == taken * 4 * 24 < best.ledger["tokens"]["trained_on"]
+    events = {path: list(log.read_events(tmp_path / f"{path}.run" / "events.jsonl")) for path in made}
+    lowest = min((event["loss"], event["step"]) for event in events["best"] if event["kind"] == "heldout")
+    assert lowest[1] == taken
+    final = [event for event in events["best"] if event["kind"] == "heldout_final"]
+    assert [(event["step"], event["loss"]) for event in final] == [(taken, pytest.approx(lowest[0], rel=1e-5))]
+    said = {path: [event["text"] for event in found if event["kind"] == "warn"] for path, found in events.items()}
+    assert f"the weights of step {taken}, not the last" in said["best"][-1] and "the weights of the last step" in said["last"][-1]
+
+
 def test_events_carry_what_reports_read(model, folder):
     found = {}
     for event in log.read_events(folder / "whole.run" / "events.jsonl"):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tests.train.small import small_run, token_set, weights
 
+from danlu.core import log
 from danlu.core.errors import Interrupted
 from danlu.train.loop import train
 from danlu.train.watchers.base import Watcher
@@ -102,3 +103,55 @@ def test_the_rate_follows_the_schedule(tmp_path, tokens):
     run = trained(tmp_path, tokens, notes)
     base = run.optimiser.param_groups[0]["base_lr"]
     assert [f.lr for f in notes.facts] == [base * run.schedule.factor(step, 7) for step in range(7)]
+
+
+class Told(Watcher):
+    """Held-out losses as a test wants them, one a step; the lowest so far is saved, as watchers/save.py does."""
+
+    def __init__(self, *losses):
+        self.losses, self.lowest = losses, {}
+
+    def after_step(self, run, facts):
+        run.done.heldout = {"step": facts.step, "tokens": run.done.tokens, "loss": self.losses[facts.step - 1]}
+        if not run.done.best or run.done.heldout["loss"] <= run.done.best["loss"]:
+            run.done.best, self.lowest = run.done.heldout, weights(run)
+            run.save(wait=True)
+
+
+RISING = (3.0, 2.0, 1.5, 1.6, 1.7, 1.6, 1.53)
+"""Lowest after step 3, 2 % above that at the end."""
+
+
+def settled(folder, tokens, keep, losses=RISING):
+    run = small_run(folder, tokens, watchers=[Told(*losses)])
+    run.weights = keep
+    if saved := run.checkpoints.latest():
+        run.restore(saved)
+    with log.listening(log.JsonLines(folder / "events.jsonl")):
+        train(run)
+    return run, [event["text"] for event in log.read_events(folder / "events.jsonl") if event["kind"] == "warn"]
+
+
+def test_a_text_learned_by_heart_leaves_the_weights_of_the_lowest_loss(tmp_path, tokens):
+    run, (said,) = settled(tmp_path / "best", tokens, "best")
+    third = run.watchers[0].lowest
+    check_equal(weights(run), third)
+    assert any(not torch.equal(part, third[name]) for name, part in weights(trained(tmp_path / "plain", tokens)).items())
+    assert (run.step, run.done.taken, run.done.heldout["loss"]) == (7, 3, 1.5)
+    assert "lowest at step 3 (1.5) and ended at 1.53" in said and "the weights of step 3, not the last" in said
+    again, (_, later) = settled(tmp_path / "best", tokens, "best")  # killed before it was published
+    assert later == said
+    check_equal(weights(again), third)
+
+
+@pytest.mark.parametrize(("keep", "losses", "told"), [
+    ("last", RISING, "the weights of the last step"),
+    (None, RISING, None),
+    ("best", (*RISING[:-1], 1.51), None),
+    ("best", (9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0), None),
+])  # fmt: skip
+def test_else_the_last_weights_stay(tmp_path, tokens, keep, losses, told):
+    run, said = settled(tmp_path / "run", tokens, keep, losses)
+    check_equal(weights(run), weights(trained(tmp_path / "plain", tokens)))
+    assert run.done.taken == 0 and run.done.heldout["loss"] == losses[-1]
+    assert [told in one for one in said] == ([True] if told else [])

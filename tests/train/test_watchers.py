@@ -73,18 +73,6 @@ def test_heldout_scores_whole_documents_at_the_asked_times(tmp_path, tokens, hel
     assert len(last) == 1 and last[0]["targets"] == heldout.tokens - 11 and run.done.heldout["loss"] == last[0]["loss"]
 
 
-@pytest.mark.parametrize(("rise", "told"), [(1.02, 1), (1.005, 0)])
-def test_a_text_learned_by_heart_is_told(tmp_path, tokens, heldout, rise, told):
-    watcher = build("heldout", Tools(heldout=heldout), every=3)
-    run = small_run(tmp_path, tokens, watchers=[watcher])
-    assert not events(tmp_path, run, "warn"), "the last was the lowest"
-    run.done.best = {"step": 3, "loss": run.done.heldout["loss"] / rise}
-    with log.listening(log.JsonLines(tmp_path / "later.jsonl")):
-        watcher.finish(run)
-    said = [one["text"] for one in log.read_events(tmp_path / "later.jsonl") if one["kind"] == "warn"]
-    assert len(said) == told and all("lowest at step 3 (" in one and "--steps" in one for one in said)
-
-
 @pytest.mark.parametrize("row_tokens", [3, 13, 500])
 def test_packing_for_evaluation_keeps_every_pair_and_labels_nothing_else(heldout, row_tokens):
     documents = np.array([1, 4, 5, 9])

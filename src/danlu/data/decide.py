@@ -138,10 +138,11 @@ def _hold_out(decision: Decision, characters: Array, holdout: float, seed: int, 
     draw = mix(decision.ids[live] ^ np.uint64(derive(seed, "holdout"))).astype(np.float64) / 2.0**64
     long = characters[live] > most if most else np.zeros(len(live), bool)
     chosen = (draw < holdout) & ~long
-    if not chosen.any() and not long.any():
-        if len(live) > 1:  # a single labelled sample stays in one piece
-            chosen[draw.argmin()] = True  # a small set still needs something to validate on
-        elif most:
-            long[:] = True
+    if len(live) == 1:
+        long[:], chosen[:] = bool(most), False  # a single labelled sample stays in one piece
+    elif chosen.all():
+        chosen[draw.argmax()] = False
+    elif not chosen.any() and not long.any():
+        chosen[draw.argmin()] = True  # a small set still needs something to validate on
     decision.verdicts[live[long]] = TAIL
     decision.verdicts[live[chosen]] = VALIDATION

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from danlu.train.loop import Run
     from danlu.train.plan import Pace, Plan
 
-_FREE = ("dataset", "out", "init", "replay", "tokenizer", "threads", "compile", "recompute", "parallel", "watch", "overwrite")
+_FREE = ("dataset", "out", "init", "replay", "tokenizer", "threads", "compile", "recompute", "parallel", "watch", "weights",
+         "overwrite")  # fmt: skip
 """Settings that may change between the attempts of a run: paths (the ids count) and what moves only the last digits."""
 _ADVICE = (
     "Fewer --micro_rows take less memory and change nothing else; --recompute trades memory for time; shorter --row_tokens or "
@@ -114,6 +115,8 @@ class Pretrain(Settings):
     """How several processes (torchrun) share the model: copies (ddp) or shards (fsdp). auto: ddp."""
     guard: GuardSettings = GuardSettings()
     """What happens when loss or gradients explode."""
+    weights: Literal["best", "last"] = "best"
+    """Which weights stay where the held-out loss ends more than 1 % above its lowest, the text learned by heart."""
     watch: Watch = Field(default_factory=Watch)
     """Who looks on."""
     overwrite: bool = False
@@ -167,6 +170,7 @@ def pretrain(config: Pretrain) -> Artifact | None:
             tokens["replay"] = _tokens(other, old, place, tokenizer, "train", world)
         run = _assemble(config, place, plan, tokenizer, tokens, world)
         run.stop = stop
+        run.weights = config.weights
         run.watchers = _watchers(config, plan, pace, run, tokenizer, tokens["validation"])
         run.horizon.spend(spent_s)
         go_on(run)

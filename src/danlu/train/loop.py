@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -25,6 +25,10 @@ from danlu.train.launch import World
 from danlu.train.parallel import Parallel, clip
 from danlu.train.signals import Stop
 from danlu.train.watchers.base import StepFacts, Watcher
+
+BY_HEART = 1.01
+"""Times the lowest held-out loss; where a run ends above it, the model has begun to learn its text by heart. The documents are
+the same each time, so that a rise is no luck of the draw."""
 
 
 @dataclass
@@ -46,6 +50,8 @@ class Done:
     """The last held-out figures."""
     best: dict[str, float] = field(default_factory=dict)
     """The best held-out figures."""
+    taken: int = 0
+    """The step whose weights were taken in the end, in place of the last; 0: the last."""
 
 
 @dataclass
@@ -65,6 +71,8 @@ class Run:
     stop: Stop = field(default_factory=Stop)
     done: Done = field(default_factory=Done)
     folder: Path | None = None
+    weights: Literal["best", "last"] | None = None
+    """Which weights stay where a text was learned by heart: those of the lowest held-out loss, or the last. None: nobody asks."""
     resume_hint: str = "run the same command again"
     _since: float = field(default_factory=time.monotonic)
 
@@ -143,6 +151,7 @@ def train(run: Run) -> None:
         for watcher in run.watchers:
             watcher.after_step(run, facts)
         _review(run)
+    _settle(run)
     for watcher in run.watchers:
         watcher.finish(run)
     run.checkpoints.wait()
@@ -187,3 +196,22 @@ def _review(run: Run) -> None:
         if run.world.first:
             run.horizon.review(run.step, run.seconds, reserve_s=run.done.heldout.get("last_s", 0.0))
         run.horizon.decisions = run.world.tell(run.horizon.decisions)
+
+
+def _settle(run: Run) -> None:
+    """Which weights the run ends with: the last, or, where it learned its text by heart, those of the lowest held-out loss."""
+    best, last = run.done.best, run.done.heldout
+    if run.weights is None or not best or last["loss"] <= BY_HEART * best["loss"]:
+        return
+    run.checkpoints.wait()
+    saved = run.checkpoints.best() if run.weights == "best" else None
+    if saved and saved.step == best["step"]:
+        run.checkpoints.load(saved, run.parallel.model)
+        run.done.taken, run.done.heldout = saved.step, best
+    if run.world.first:
+        stay = f"step {best['step']}, not the last (--weights last)" if run.done.taken else "the last step"
+        log.warn(
+            f"held-out loss was lowest at step {best['step']} ({best['loss']:.4g}) and ended at {last['loss']:.4g}: the model "
+            f"began to learn its text by heart. It has the weights of {stay}. More text helps, or less training (--budget, "
+            f"--steps), or a smaller model."
+        )

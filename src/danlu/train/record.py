@@ -14,6 +14,8 @@ def metrics(run: Run, model: Any, heldout: tuple[str, ...] = ()) -> dict[str, An
     done = run.done
     found = {"parameters": sum(part.numel() for part in model.parameters()), "steps": run.step, "tokens": done.tokens,
              "seconds": round(run.seconds, 3), "tokens_per_s": done.tokens / max(run.seconds, 1e-9)}  # fmt: skip
+    if done.taken:
+        found["weights_of_step"] = done.taken
     if done.heldout:
         found["heldout_loss"] = done.heldout["loss"]
         found |= {name: done.heldout[name] for name in heldout if name in done.heldout}
@@ -34,7 +36,8 @@ def judged(run: Run) -> dict[str, Any]:
 
 def token_ledger(run: Run, tokens: Mapping[str, TokenSet | None]) -> dict[str, Any]:
     """Where every token went. stored = learnable + one opening token a document; served = trained_on + left_out; where an
-    objective asks for some tokens only, `targets` are those of trained_on that it asked for."""
+    objective asks for some tokens only, `targets` are those of trained_on that it asked for; where the weights are not those of
+    the last step, `behind_the_weights` are those of trained_on that came before them."""
     stored, packer, done = tokens["train"], run.batches.packer, run.done
     assert stored is not None
     served = done.tokens + done.left_out_tokens
@@ -47,6 +50,8 @@ def token_ledger(run: Run, tokens: Mapping[str, TokenSet | None]) -> dict[str, A
         },
         "train_sources": stored.by_source(),
     }  # fmt: skip
+    if done.taken:
+        ledger["tokens"]["behind_the_weights"] = int(done.best["tokens"])
     if done.targets != done.tokens:
         ledger["tokens"]["targets"] = done.targets
     if (old := tokens.get("replay")) is not None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _FEWEST = 5000  # tokens: fewer say little
 _ENOUGH = 30_000  # tokens: what is said of the finished model
-_BY_HEART = 1.01  # times the lowest loss: the same documents each time, so that a rise is no luck of the draw
 
 
 @WATCHERS.register
@@ -52,13 +51,6 @@ class Heldout(Watcher):
 
     def finish(self, run: "Run") -> None:
         """What is said of the finished model rests on more documents than the curve, whose points need to be cheap."""
-        best, last = run.done.best, run.done.heldout
-        if run.world.first and best and last["loss"] > _BY_HEART * best["loss"]:
-            log.warn(
-                f"held-out loss was lowest at step {best['step']} ({best['loss']:.4g}) and ended at {last['loss']:.4g}: the "
-                f"model began to learn its text by heart. More text helps, or less training (--budget, --steps), or a smaller "
-                f"model."
-            )
         if not self.config.tokens:
             self.measure(run, max(planned(run) // 20, _ENOUGH), last=True)
 
@@ -75,8 +67,8 @@ class Heldout(Watcher):
         size = int(self.tools.heldout.text_bytes[documents].sum())
         bits = {"bits_per_byte": nats / math.log(2) / max(size, 1)} if objective.of_text else {}
         means = {name: value / targets for name, value in beside.items()}
-        figures = {"step": run.step, "tokens": run.done.tokens, "loss": nats / targets, "unit": objective.unit, **bits, **means,
-                   "seconds": run.seconds, "documents": len(documents), "targets": int(targets)}  # fmt: skip
+        figures = {"step": run.done.taken or run.step, "tokens": run.done.tokens, "loss": nats / targets, "unit": objective.unit,
+                   **bits, **means, "seconds": run.seconds, "documents": len(documents), "targets": int(targets)}  # fmt: skip
         to_come = 1 if self.config.tokens else 1 + max(planned(run) // 20, _ENOUGH) / most
         run.done.heldout = {**figures, "last_s": (time.monotonic() - started) * to_come}
         if not last and (not run.done.best or figures["loss"] <= run.done.best["loss"]):

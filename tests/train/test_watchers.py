@@ -1,6 +1,7 @@
 """Watchers see and tell; they change nothing that is learned."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -71,6 +72,16 @@ def test_heldout_scores_whole_documents_at_the_asked_times(tmp_path, tokens, hel
     assert found[-1]["targets"] == heldout.tokens - 11, "every token but the ones that open documents"
     last = events(tmp_path / "last", run := small_run(tmp_path / "last", tokens, watchers=[watcher]), "heldout_final")
     assert len(last) == 1 and last[0]["targets"] == heldout.tokens - 11 and run.done.heldout["loss"] == last[0]["loss"]
+
+
+def test_a_text_that_is_read_many_times_is_measured_after_its_first_passes(tmp_path, heldout):
+    few = token_set(tmp_path / "few", texts(5))
+    run = small_run(tmp_path, few, steps=33, watchers=[build("heldout", Tools(heldout=heldout), times=2)])
+    each = run.batches.packer.pairs_per_epoch / 78
+    assert 0.5 < each < 2  # steps of a pass
+    passes = [math.ceil(number * each - 1e-9) for number in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)]
+    found = [event["step"] for event in events(tmp_path, run, "heldout")]
+    assert found == sorted({*(step for step in passes if step <= 33), 17, 33})
 
 
 @pytest.mark.parametrize("row_tokens", [3, 13, 500])

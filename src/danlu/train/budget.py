@@ -261,12 +261,22 @@ def _reasons(plan: Plan, corpus: Corpus, pace: Pace, best: Candidate, found: lis
         f"a step: {best.rows} rows of {best.row_tokens} tokens, {best.step_s:.3g} s predicted; {best.steps} steps, "
         f"{count(best.tokens)} tokens in {duration(plan.seconds)}"
     )
-    yield f"text: {size(corpus.train_bytes)} read {plan.epochs:.2g} times" + (
-        "; repeated text teaches less each time" if plan.epochs > 1.5 else ""
-    )
+    yield f"text: {size(corpus.train_bytes)} read {_often(plan.epochs)}"
     rates = ", ".join(f"{name} {value:.3g}" for name, value in plan.optimiser.items() if isinstance(value, float) and value)
     yield f"{plan.optimiser['name']}: {rates}"
     yield f"{plan.dtype} on {plan.threads} threads: what was fastest here; memory about {size(plan.memory_bytes)}"
+
+
+def _often(epochs: float) -> str:
+    """How many times the text is read, and what that means.
+
+    >>> _often(0.42), _often(630.4)
+    ('0.42 times', '630 times; after about 16 it teaches almost nothing more: more text helps, more time does not')
+    """
+    times = f"{epochs:,.0f} times" if epochs >= 10 else f"{epochs:.2g} times"
+    if epochs > law.USED_UP:
+        return f"{times}; after about {law.USED_UP} it teaches almost nothing more: more text helps, more time does not"
+    return f"{times}; repeated text teaches less each time" if epochs > 1.5 else times
 
 
 def _versus(best: Candidate, found: list[Candidate], what: str, matches: Any) -> str:

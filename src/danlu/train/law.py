@@ -36,6 +36,8 @@ REPEATS, EXCESS = 3.9, 0.1
 """Passes over the same text after which another teaches almost nothing: REPEATS in models with far fewer weights than the text
 has tokens, divided by 1 + EXCESS * weights for each token. Fitted to how our runs of one, three and ten minutes rank, whose
 tables forget (LOG.md; up to 17 weights a token); far larger models are worth 15 passes (Muennighoff et al., table 2)."""
+USED_UP = 16
+"""Passes after which hardly a fiftieth of what repetition can give is still to come."""
 FORGETTING = 2.0
 """Rate times decay of the tables over each pass through the text after the first: 2 shrink a weight that nothing moves to a
 seventh. With half as much or 1.5 times as much our runs ended within 1.2 % (LOG.md)."""

@@ -39,13 +39,17 @@ class Heldout(Watcher):
         every: int = Field(0, ge=0)
         """Steps between two measurements; 0: `times` over the run."""
         times: int = Field(10, ge=1)
-        """Measurements over the run when `every` is 0."""
+        """Measurements over the run when `every` is 0; where they lie more than a pass through the text apart, also after the
+        first, second, third, fourth, sixth, eighth, twelfth, ... pass: a small text is learned by heart early."""
         tokens: int = Field(0, ge=0)
         """Held-out tokens that a measurement reads, in whole documents; 0: one for 150 tokens of the run and 5,000 or more,
         and after the last step once more one for 20 and 30,000 or more: four per cent of the run's time in all."""
 
     def after_step(self, run: "Run", facts: StepFacts) -> None:
-        at_step = facts.step % self.config.every == 0 if self.config.every else due(facts.step, run.steps, self.config.times)
+        if self.config.every:
+            at_step = facts.step % self.config.every == 0
+        else:
+            at_step = due(facts.step, run.steps, self.config.times) or after_pass(run, facts.step, self.config.times)
         if at_step or facts.step >= run.steps:
             self.measure(run, self.config.tokens or max(planned(run) // 150, _FEWEST))
 
@@ -75,6 +79,22 @@ class Heldout(Watcher):
             run.done.best = run.done.heldout
         if run.world.first:
             log.emit("heldout_final" if last else "heldout", **figures)
+
+
+def after_pass(run: "Run", step: int, times: int) -> bool:
+    """Does a pass through the text end in this step whose number is a power of two or one and a half, in a run whose `times`
+    measurements are more than a pass apart?"""
+    pairs, step_tokens = run.batches.packer.pairs_per_epoch, run.batches.rows * run.batches.packer.row_tokens
+    if step_tokens * run.steps <= pairs * times:
+        return False
+    before, now = (_leading(step_tokens * count // pairs) for count in (step - 1, step))
+    return before < now
+
+
+def _leading(passes: int) -> tuple[int, int]:
+    """How many bits a number has, and the first two of them."""
+    bits = passes.bit_length()
+    return bits, passes >> max(bits - 2, 0)
 
 
 def planned(run: "Run") -> int:

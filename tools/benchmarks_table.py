@@ -154,6 +154,14 @@ def _budget(record: dict[str, Any]) -> Iterator[Line]:
                    f"{found['dial']:.4f}", f"{found['its bits per byte']:.4f}", f"{found['dial over best']:+.1%}")  # fmt: skip
 
 
+@reads("small_text")
+def _small_text(record: dict[str, Any]) -> Iterator[Line]:
+    for case, found in record["figures"].items():
+        best, last = found["best"]["bits_per_byte"], found["last"]["bits_per_byte"]
+        yield Line(f"too little text, bits per byte of other text, {case}", f"文本太少时，对别的文本的每字节比特数，{case}",
+                   "the last weights", f"{best:.3f}", f"{last:.3f}", f"{best / last - 1:+.1%}", first=False)  # fmt: skip
+
+
 @reads("ablations")
 def _ablations(record: dict[str, Any]) -> Iterator[Line]:
     for block, found in record["figures"]["summary"].items():

@@ -29,7 +29,7 @@ class GuardSettings(Settings):
     with an error; off: train on whatever happens."""
     deviations: float = Field(6.0, gt=0)
     """A loss or gradient norm this many standard deviations above the mean of the last steps is a spike."""
-    times: float = Field(1.5, ge=1)
+    times: float = Field(2.0, ge=1)
     """A gradient norm must also be this many times its mean: a calm stretch must not make an ordinary step a spike."""
     window: int = Field(128, ge=8)
     """Steps that the mean and deviation are taken over; the guard watches for spikes once half of them are there."""

@@ -115,6 +115,8 @@ def test_a_text_learned_by_heart_leaves_the_weights_of_the_lowest_loss(folder, t
     final = [event for event in events["best"] if event["kind"] == "heldout_final"]
     assert [(event["step"], event["loss"]) for event in final] == [(taken, pytest.approx(lowest[0], rel=1e-5))]
     said = {path: [event["text"] for event in found if event["kind"] == "warn"] for path, found in events.items()}
+    drawn = {path: (one.path / "report.html").read_text() for path, one in made.items()}
+    assert f"The model has the weights of step {taken} (ringed)" in drawn["best"] and "(ringed)" not in drawn["last"]
     assert f"the weights of step {taken}, not the last" in said["best"][-1] and "the weights of the last step" in said["last"][-1]
 
 

@@ -209,6 +209,8 @@ def _settle(run: Run) -> None:
         run.checkpoints.load(saved, run.parallel.model)
         run.done.taken, run.done.heldout = saved.step, best
     if run.world.first:
+        if run.done.taken:
+            log.emit("weights", step=run.done.taken, loss=best["loss"], last_loss=last["loss"])
         stay = f"step {best['step']}, not the last (--weights last)" if run.done.taken else "the last step"
         log.warn(
             f"held-out loss was lowest at step {best['step']} ({best['loss']:.4g}) and ended at {last['loss']:.4g}: the model "

@@ -122,11 +122,21 @@ def add_curves(page: Page, events: Mapping[str, Events]) -> None:
     if len(scores) >= 2:
         right.annotate(f"{scores[-1][figure_name]:.3f}", (scores[-1]["seconds"], scores[-1][figure_name]),
                        textcoords="offset points", xytext=(-6, 8), ha="right")  # fmt: skip
-    left.set(xlabel="tokens trained on", ylabel=f"loss, nats per {_unit(heldout)}", ylim=_window(losses))
+    window = _window(losses, [event["loss"] for event in heldout])
+    left.set(xlabel="tokens trained on", ylabel=f"loss, nats per {_unit(heldout)}", ylim=window)
+    left.locator_params(axis="x", nbins=5)  # millions of tokens are long numbers
     left.legend(frameon=False)
     right.set(xlabel="seconds of training", ylabel=f"held-out {words}")
+    taken = events.get("weights", ())[-1:]
+    for at in [event for event in scores for one in taken if event["step"] == one["step"]]:
+        right.plot([at["seconds"]], [at[figure_name]], "o", markersize=11, fillstyle="none", color="#b5432a")
     page.figure(figure, f"Loss on training and held-out text (lower is better), and held-out {words} against time ({better} is "
                         f"better).")  # fmt: skip
+    for one in taken:
+        page.text(
+            f"The model has the weights of step {one['step']} (ringed): the held-out loss was lowest there, {one['loss']:.4g}, "
+            f"and ended at {one['last_loss']:.4g}. From there on the text was learned by heart."
+        )
     figure, axes = new_figure(10, 2.4, columns=3)
     for axis, (key, label) in zip(
         axes, (("lr", "learning rate"), ("grad_norm", "gradient norm"), ("tokens_per_s", "tokens per second"))
@@ -252,6 +262,10 @@ def _add_guard(page: Page, guards: Events) -> None:
         page.table(columns, [[event.get(column) for column in columns] for event in guards])
 
 
-def _window(losses: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+def _window(losses: Sequence[float], heldout: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    """Where most of the losses lie, and the lowest held-out one with a rise from it: both ends of the axis."""
     finite = sorted(loss for loss in losses if math.isfinite(loss))
-    return (finite[0] - 0.1, finite[-max(len(finite) // 50, 1)] + 0.1) if finite else (None, None)
+    if not finite:
+        return None, None
+    top = finite[-max(len(finite) // 50, 1)] + 0.1
+    return finite[0] - 0.1, max(top, 1.5 * min((loss for loss in heldout if math.isfinite(loss)), default=0.0))

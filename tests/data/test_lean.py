@@ -32,9 +32,9 @@ assert cli.main() == 0 and process.ours
 
 
 def test_pyarrow_does_without_pandas_until_somebody_wants_it():
-    subprocess.run([sys.executable, "-c", PROGRAM], check=True)
+    assert subprocess.run([sys.executable, "-c", PROGRAM]).returncode == 0
 
 
 def test_only_a_command_changes_its_process(capsys):
     assert main(["list"]) == 0 and not process.ours
-    subprocess.run([sys.executable, "-c", COMMAND], check=True, stdout=subprocess.DEVNULL)
+    assert subprocess.run([sys.executable, "-c", COMMAND], stdout=subprocess.DEVNULL).returncode == 0

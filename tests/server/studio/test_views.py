@@ -68,6 +68,7 @@ def test_a_run_can_be_chosen_while_the_list_changes(page, fake):
     page.mouse("mouseReleased", place)
     page.sees("second", ".side-list a[aria-current]")
     page.sees("step 60 of 100", ".detail")
+    assert page.run("location.hash") == "#/runs/second"
 
 
 def test_the_artefact_view_shows_card_sizes_lineage_and_licences(page, fake):

@@ -144,6 +144,12 @@ def test_a_text_learned_by_heart_leaves_the_weights_of_the_lowest_loss(tmp_path,
     check_equal(weights(again), third)
 
 
+def test_of_equal_lowest_losses_the_later_weights_stay(tmp_path, tokens):
+    run, _ = settled(tmp_path, tokens, "best", (3.0, 2.0, 1.5, 1.7, 1.5, 1.6, 1.53))
+    assert run.done.taken == run.done.best["step"] == 5
+    check_equal(weights(run), run.watchers[0].lowest)
+
+
 @pytest.mark.parametrize(("keep", "losses", "told"), [
     ("last", RISING, "the weights of the last step"),
     (None, RISING, None),

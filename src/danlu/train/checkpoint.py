@@ -158,9 +158,9 @@ def training_state(model: nn.Module, optimiser: Any) -> dict[str, Tensor]:
 
 
 def best(saved: list[Saved]) -> Saved | None:
-    """The one with the lowest held-out loss; None where none was measured."""
+    """The one with the lowest held-out loss, of equals the last; None where none was measured."""
     measured = [one for one in saved if one.facts.get("heldout_loss") is not None]
-    return min(measured, key=lambda one: one.facts["heldout_loss"], default=None)
+    return min(measured, key=lambda one: (one.facts["heldout_loss"], -one.step), default=None)
 
 
 def _slots(path: Path, model: nn.Module) -> Iterator[tuple[str, tuple[nn.Parameter, str, Tensor]]]:

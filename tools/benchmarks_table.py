@@ -157,9 +157,12 @@ def _budget(record: dict[str, Any]) -> Iterator[Line]:
 @reads("small_text")
 def _small_text(record: dict[str, Any]) -> Iterator[Line]:
     for case, found in record["figures"].items():
-        best, last = found["best"]["bits_per_byte"], found["last"]["bits_per_byte"]
-        yield Line(f"too little text, bits per byte of other text, {case}", f"文本太少时，对别的文本的每字节比特数，{case}",
-                   "the last weights", f"{best:.3f}", f"{last:.3f}", f"{best / last - 1:+.1%}", first=False)  # fmt: skip
+        best, last = found["best"], found["last"]
+        at = f"{best['weights_of_step']} / {best['steps']}"
+        share = f"{best['bits_per_byte'] / last['bits_per_byte'] - 1:+.1%}" if best["weights_of_step"] < best["steps"] else ""
+        yield Line(f"too little text, bits per byte of other text, {case}, step {at}",
+                   f"文本太少时，对别的文本的每字节比特数，{case}，步 {at}", "the last weights", f"{best['bits_per_byte']:.3f}",
+                   f"{last['bits_per_byte']:.3f}", share, first=False)  # fmt: skip
 
 
 @reads("ablations")

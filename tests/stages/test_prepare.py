@@ -288,6 +288,7 @@ def test_a_full_disk_is_an_error_that_says_so(sources, tmp_path, monkeypatch):
 
     monkeypatch.setattr("danlu.data.write.Writer._write_group", full)
     fails(NoSpace, "No space left", tmp_path, sources)
+    assert list((tmp_path / "out.run" / "measured").glob("*.parquet")), "what was measured waits for the next attempt"
 
 
 def test_the_columns_are_those_that_other_stages_rely_on(sources, tmp_path):

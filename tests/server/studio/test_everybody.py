@@ -27,7 +27,7 @@ def test_the_focus_stays_where_the_reader_is(page):
     page.until("document.activeElement.innerText === 'English'")
     page.run("document.querySelector('.nav a[href*=engine]').focus()")
     page.press("Enter")
-    page.until("document.activeElement.id === 'view' && !!document.querySelector('main.engine')")
+    assert page.until("document.activeElement.id === 'view' && !!document.querySelector('main.engine')")
 
 
 def test_the_browsers_language_decides_at_first(browser, fake, address):
@@ -35,6 +35,7 @@ def test_the_browsers_language_decides_at_first(browser, fake, address):
     page.speaks("zh-TW")
     page.go(address)
     page.sees("训练", ".nav")
+    assert page.run("document.documentElement.lang") == "zh-CN"
     page.close()
 
 
@@ -48,7 +49,7 @@ def test_dark_and_light(page):
     page.click(".prefs button", "Light")
     page.until(f"{ground} === {json.dumps(light)}")
     page.run("location.reload()")
-    page.until(f"document.querySelector('#view') && {ground} === {json.dumps(light)}")
+    assert page.until(f"document.querySelector('#view') && {ground} === {json.dumps(light)}")
 
 
 def test_a_change_of_light_takes_neither_a_click_nor_a_message_away(page, fake):
